@@ -1,0 +1,2 @@
+"""OpenWFM: an open world-foundation-model platform."""
+

@@ -1,0 +1,20 @@
+"""Lightning callbacks: averaging, checkpoints, export, provenance, samples, throughput, progress."""
+
+from openwfm.callbacks.checkpoint import Checkpoint
+from openwfm.callbacks.ema import EMA, averaged_module
+from openwfm.callbacks.export import ExportWeights
+from openwfm.callbacks.progress import Progress
+from openwfm.callbacks.provenance import Provenance
+from openwfm.callbacks.samples import SampleVideos
+from openwfm.callbacks.throughput import Throughput
+
+__all__ = [
+    "EMA",
+    "Checkpoint",
+    "ExportWeights",
+    "Progress",
+    "Provenance",
+    "SampleVideos",
+    "Throughput",
+    "averaged_module",
+]

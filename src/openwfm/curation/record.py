@@ -1,0 +1,182 @@
+"""The records that travel through curation: a raw video and the clips cut from it.
+
+A record that fails is never dropped: it carries a `Rejection` to the manifest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCHEMA = 1
+
+
+class RejectedError(ValueError):
+    """A stage cannot use its record: ``reason`` is one word for counting, ``detail`` says more."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    stage: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFacts:
+    """What the container says, checked against its packets and its first decoded frame.
+
+    ``width`` and ``height`` are stored pixels before ``rotation`` (degrees counter-clockwise, one
+    of 0, 90, 180, 270); ``pixel_aspect`` is the width of a pixel over its height.
+    """
+
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    seconds: float
+    codec: str
+    pixel_format: str
+    rotation: int
+    pixel_aspect: float
+    variable_fps: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """Frames ``start`` to ``end`` (exclusive) belong to no shot; ``cut`` starts the new shot."""
+
+    start: int
+    end: int
+    cut: int
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A raw video. ``id`` is a hash of its bytes; ``path`` is relative to the input folder."""
+
+    id: str
+    path: str
+    num_bytes: int
+    facts: VideoFacts | None = None
+    transitions: tuple[Transition, ...] = ()
+    rejection: Rejection | None = None
+    file: Path | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """What a clip weighs while it is in memory; never part of the JSON.
+
+    ``preview`` holds small RGB frames ``t h w 3`` at the clip's frame rate.
+    """
+
+    video: bytes
+    preview: np.ndarray | None = None
+    text: np.ndarray | None = None
+    signature: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A shot of a source, or a part of one. ``id`` hashes the encoded bytes ('' before encoding).
+
+    Frames count in the source, ``end_frame`` exclusive; seconds are the source's own clock.
+    """
+
+    source: str
+    path: str
+    start_frame: int
+    end_frame: int
+    start_seconds: float
+    end_seconds: float
+    id: str = ""
+    fps: float = 0.0
+    width: int = 0
+    height: int = 0
+    num_frames: int = 0
+    num_bytes: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    captions: tuple[Caption, ...] = ()
+    text_encoder: str = ""
+    provenance: dict[str, str] = field(default_factory=dict)
+    rejection: Rejection | None = None
+    origin: Source | None = field(default=None, repr=False, compare=False)
+    media: Media | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Unique among clips, before and after encoding."""
+        return f"{self.source}-{self.start_frame:07d}-{self.end_frame:07d}"
+
+    @property
+    def seconds(self) -> float:
+        return self.end_seconds - self.start_seconds
+
+
+Record = Source | Clip
+
+_IN_MEMORY = ("file", "origin", "media")
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """JSON form; what lives only in memory is left out."""
+    kept = {
+        item.name: getattr(record, item.name)
+        for item in fields(record)
+        if item.name not in _IN_MEMORY
+    }
+    plain: dict[str, Any] = {name: _plain(value) for name, value in kept.items()}
+    return {"schema": SCHEMA, **plain}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Rejection | VideoFacts | Transition | Caption):
+        return asdict(value)
+    return value
+
+
+def source_from_json(data: dict[str, Any]) -> Source:
+    values = _values(data)
+    facts = values.pop("facts")
+    return Source(
+        **values | {"transitions": tuple(Transition(**item) for item in values["transitions"])},
+        facts=VideoFacts(**facts) if facts else None,
+    )
+
+
+def clip_from_json(data: dict[str, Any]) -> Clip:
+    values = _values(data)
+    captions = tuple(Caption(**item) for item in values["captions"])
+    return Clip(**values | {"captions": captions, "tags": tuple(values["tags"])})
+
+
+def _values(data: dict[str, Any]) -> dict[str, Any]:
+    values = dict(data)
+    schema = values.pop("schema", None)
+    if schema != SCHEMA:
+        raise ValueError(f"record.schema={schema}: must be {SCHEMA}")
+    rejection = values["rejection"]
+    return values | {"rejection": Rejection(**rejection) if rejection else None}

@@ -1,0 +1,51 @@
+"""What a data module reads, and how it cuts clips into windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TEXT_MODES = ("none", "optional", "required")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Windows of ``num_frames`` frames from curated shards.
+
+    ``split`` are the fractions of *source videos* in train, val and test; ``window_stride`` counts
+    frames; ``flip`` is a probability; ``latents`` names the folder of a latent cache.
+    """
+
+    shards: str
+    seed: int = 0
+    batch_size: int = 8
+    val_batch_size: int = 8
+    num_frames: int = 17
+    window_stride: int = 1
+    flip: float = 0.0
+    text: str = "none"
+    text_tokens: int = 32
+    kinds: tuple[str, ...] = ("simulated", "natural")
+    split: tuple[float, ...] = (0.8, 0.1, 0.1)
+    latents: str | None = None
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", tuple(self.kinds))
+        object.__setattr__(self, "split", tuple(float(part) for part in self.split))
+        for name in ("batch_size", "val_batch_size", "num_frames", "window_stride", "text_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name}={getattr(self, name)}: must be at least 1")
+        if self.num_workers < 0:
+            raise ValueError(f"data.num_workers={self.num_workers}: must not be negative")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"data.flip={self.flip}: must be a probability in [0, 1]")
+        if self.text not in TEXT_MODES:
+            raise ValueError(f"data.text={self.text}: must be one of {', '.join(TEXT_MODES)}")
+        if len(self.split) != 3 or min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
+            raise ValueError(
+                f"data.split={self.split}: must be three fractions (train, val, test) that sum to 1"
+            )
+        if self.latents is not None and self.flip:
+            raise ValueError(
+                f"data.flip={self.flip}: must be 0 with a latent cache (latents are not mirrored)"
+            )

@@ -1,0 +1,89 @@
+"""A cache of tokenizer latents, so that a world model trains without re-encoding its windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from openwfm.data.windows import FrameCache, Window
+from openwfm.files import atomic_path, read_json, write_json
+
+Encode = Callable[[Float[Tensor, "b c t h w"]], Float[Tensor, "b z f y x"]]
+
+
+def to_video(frames: np.ndarray) -> Float[Tensor, "c t h w"]:
+    """uint8 ``t h w c`` → float in [-1, 1], ``c t h w``."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+class LatentCache:
+    """Latents of a list of windows, fp16, memory-mapped; row i belongs to window i."""
+
+    def __init__(self, latents: np.ndarray, header: Mapping[str, Any]) -> None:
+        self.latents, self.header = latents, header
+
+    def read(self, row: int) -> Float[Tensor, "z f y x"]:
+        return torch.from_numpy(np.asarray(self.latents[row], dtype=np.float32))
+
+    def statistics(self) -> tuple[Float[Tensor, "z f"], Float[Tensor, "z f"]]:
+        """Mean and standard deviation per channel and latent frame (arXiv 2501.03575 code 6.5)."""
+        total, squares, count = 0.0, 0.0, 0
+        for start in range(0, len(self.latents), 1024):
+            part = np.asarray(self.latents[start : start + 1024], dtype=np.float64)
+            total = total + part.sum(axis=(0, 3, 4))
+            squares = squares + (part**2).sum(axis=(0, 3, 4))
+            count += part.shape[0] * part.shape[3] * part.shape[4]
+        mean = np.asarray(total) / count
+        std = np.sqrt(np.maximum(np.asarray(squares) / count - mean**2, 1e-12))
+        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+    @classmethod
+    def open(cls, folder: Path, identity: Mapping[str, Any]) -> LatentCache | None:
+        """The cache in ``folder`` if it holds exactly what ``identity`` describes, else None."""
+        header, array = folder / "latents.json", folder / "latents.npy"
+        if not (header.is_file() and array.is_file()):
+            return None
+        found = read_json(header)
+        if found != dict(identity):
+            return None
+        return cls(np.load(array, mmap_mode="r", allow_pickle=False), found)
+
+    @classmethod
+    def write(
+        cls,
+        folder: Path,
+        identity: Mapping[str, Any],
+        frames: FrameCache,
+        windows: Sequence[Window],
+        encode: Encode,
+        batch_size: int = 8,
+    ) -> LatentCache:
+        """Encode every window; the files appear only when all of them are encoded."""
+        with atomic_path(folder / "latents.npy", suffix=".npy") as temporary:
+            store: np.ndarray | None = None
+            starts = range(0, len(windows), batch_size)
+            for start in tqdm(starts, desc="encode latents", unit="batch"):
+                part = windows[start : start + batch_size]
+                with torch.no_grad():
+                    rows = encode(torch.stack([to_video(frames.read(w)) for w in part]))
+                values = rows.to(torch.float16).numpy()
+                if not np.isfinite(values).all():
+                    raise ValueError(f"latents of {part[0].key}: not finite in fp16")
+                if store is None:
+                    shape = (len(windows), *values.shape[1:])
+                    store = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+                store[start : start + len(part)] = values
+            if store is None:
+                raise ValueError("latents: no windows to encode")
+            store.flush()
+        write_json(folder / "latents.json", dict(identity))
+        opened = cls.open(folder, identity)
+        assert opened is not None
+        return opened

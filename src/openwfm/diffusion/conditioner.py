@@ -1,0 +1,205 @@
+"""What a sample is conditioned on: text, frame rate, given leading frames; and their dropout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from openwfm.diffusion.config import ConditionerConfig
+from openwfm.diffusion.noise import log_normal
+from openwfm.nn.attention import Keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenFrames:
+    """Leading latent frames that are not generated; ``frames`` is true where one is given.
+
+    ``clean`` and ``noised`` have all frames (only the given ones are read); ``noised`` carries
+    noise of level ``sigma``.
+    """
+
+    frames: Bool[Tensor, "b 1 f 1 1"]
+    clean: Float[Tensor, "b z f y x"]
+    noised: Float[Tensor, "b z f y x"]
+    sigma: Float[Tensor, " b"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What fills the network's ports. ``null_tokens`` all-zero text tokens follow ``text``."""
+
+    text: Float[Tensor, "b n d"] | list[Keys]
+    null_tokens: int
+    fps: Float[Tensor, " b"]
+    padding_mask: Float[Tensor, "b 1 h w"] | None = None
+    given: GivenFrames | None = None
+
+    def with_unconditional(self, text: Float[Tensor, "#b n d"] | None = None) -> Condition:
+        """A batch of twice the size whose second half has ``text`` (None: no text) instead."""
+        assert isinstance(self.text, Tensor)
+        other = torch.zeros_like(self.text) if text is None else text.expand(len(self.text), -1, -1)
+        length = max(self.text.shape[1], other.shape[1])
+        halves = [F.pad(half, (0, 0, 0, length - half.shape[1])) for half in (self.text, other)]
+        given = self.given
+        if given is not None:
+            given = GivenFrames(
+                frames=_twice(given.frames),
+                clean=_twice(given.clean),
+                noised=_twice(given.noised),
+                sigma=_twice(given.sigma),
+            )
+        return Condition(
+            text=torch.cat(halves),
+            null_tokens=self.null_tokens + self.text.shape[1] - length,
+            fps=_twice(self.fps),
+            padding_mask=None if self.padding_mask is None else _twice(self.padding_mask),
+            given=given,
+        )
+
+
+def _twice(tensor: Tensor) -> Tensor:
+    return torch.cat((tensor, tensor))
+
+
+def used_length(text: Float[Tensor, "b n d"]) -> int:
+    """Tokens up to the last one that is not all zero in the whole batch."""
+    used = (text != 0).any(dim=-1).any(dim=0).nonzero()
+    return int(used[-1]) + 1 if len(used) else 0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All random numbers of a training step's conditioning, so that they can be tested and fixed."""
+
+    keep_text: Bool[Tensor, " b"]
+    num_frames: Tensor
+    sigma: Float[Tensor, " b"]
+    noise: Float[Tensor, "b z f y x"]
+
+    @classmethod
+    def of(
+        cls, config: ConditionerConfig, shape: torch.Size, generator: torch.Generator
+    ) -> Draws:
+        """Every number is drawn whatever the rates are, so that a rate does not shift the others."""
+        b = shape[0]
+        keep_text = torch.rand(b, generator=generator) >= config.text_dropout
+        count = torch.randint(
+            config.min_frames, config.max_frames + 1, (b,), generator=generator
+        )
+        keep_frames = torch.rand(b, generator=generator) >= config.frames_dropout
+        sigma = log_normal(
+            b, p_mean=config.augment_p_mean, p_std=config.augment_p_std, generator=generator
+        )
+        noise = torch.randn(shape, generator=generator)
+        return cls(keep_text, count * keep_frames, sigma, noise)
+
+    @classmethod
+    def stack(cls, parts: list[Draws]) -> Draws:
+        return cls(
+            torch.cat([part.keep_text for part in parts]),
+            torch.cat([part.num_frames for part in parts]),
+            torch.cat([part.sigma for part in parts]),
+            torch.cat([part.noise for part in parts]),
+        )
+
+
+class Conditioner:
+    """Builds conditions for training and for sampling; holds no parameters."""
+
+    def __init__(self, config: ConditionerConfig) -> None:
+        self.config = config
+
+    def text(self, tokens: Float[Tensor, "b n d"] | None) -> tuple[Tensor, int]:
+        """Tokens trimmed to the longest prompt of the batch, and how many zero tokens follow.
+
+        Raises ValueError when the embedding is missing, of another width, or too long.
+        """
+        config = self.config
+        encoder = f"conditioner.text_encoder={config.text_encoder}"
+        if tokens is None:
+            raise ValueError(
+                f"batch.text: missing: {encoder} needs token embeddings {config.text_width} wide; "
+                "curate with a text stage"
+            )
+        if tokens.ndim != 3 or tokens.shape[-1] != config.text_width:
+            raise ValueError(
+                f"batch.text: shape {tuple(tokens.shape)}: must be (batch, tokens, "
+                f"{config.text_width}) for {encoder}"
+            )
+        length = used_length(tokens)
+        if length > config.text_tokens:
+            raise ValueError(
+                f"batch.text: {length} tokens: must be at most "
+                f"conditioner.text_tokens={config.text_tokens}"
+            )
+        return tokens[:, :length], config.text_tokens - length
+
+    def training(
+        self,
+        latents: Float[Tensor, "b z f y x"],
+        draws: Draws,
+        *,
+        text: Float[Tensor, "b n d"] | None,
+        fps: Float[Tensor, " b"],
+        padding_mask: Float[Tensor, "b 1 h w"] | None,
+    ) -> Condition:
+        """``latents`` normalised. Text and given frames are dropped as ``draws`` say, per sample."""
+        if self.config.max_frames >= latents.shape[2]:
+            raise ValueError(
+                f"conditioner.max_frames={self.config.max_frames}: must be below the "
+                f"{latents.shape[2]} latent frames of a clip"
+            )
+        tokens, null_tokens = self.text(text)
+        device = latents.device
+        condition = Condition(
+            text=tokens * draws.keep_text.to(device)[:, None, None],
+            null_tokens=null_tokens,
+            fps=fps,
+            padding_mask=padding_mask,
+        )
+        if self.config.max_frames == 0:
+            return condition
+        index = torch.arange(latents.shape[2], device=device)
+        frames = index[None] < draws.num_frames.to(device)[:, None]
+        return replace(condition, given=_given(frames, latents, draws.sigma, draws.noise))
+
+    def sampling(
+        self,
+        given: Float[Tensor, "b z n y x"] | None,
+        noise: Float[Tensor, "b z f y x"],
+        sigma: float,
+        *,
+        text: Float[Tensor, "b n d"] | None,
+        fps: Float[Tensor, " b"],
+    ) -> Condition:
+        """``given`` normalised leading frames, to which ``noise`` of level ``sigma`` is added.
+
+        Raises ValueError for more given frames than the model was trained with, or than the clip.
+        """
+        if text is None:
+            text = noise.new_zeros(len(noise), 0, self.config.text_width)
+        tokens, null_tokens = self.text(text)
+        condition = Condition(text=tokens, null_tokens=null_tokens, fps=fps)
+        if given is None:
+            return condition
+        count, total = given.shape[2], noise.shape[2]
+        limit = min(self.config.max_frames, total - 1)
+        if not 1 <= count <= limit:
+            raise ValueError(
+                f"condition: {count} latent frames given: must be between 1 and {limit} "
+                f"(conditioner.max_frames={self.config.max_frames}, {total} frames in all)"
+            )
+        clean = F.pad(given, (0, 0, 0, 0, 0, total - count))
+        frames = (torch.arange(total, device=noise.device) < count).expand(len(noise), -1)
+        levels = torch.full((len(noise),), sigma)
+        return replace(condition, given=_given(frames, clean, levels, noise))
+
+
+def _given(frames: Tensor, clean: Tensor, sigma: Tensor, noise: Tensor) -> GivenFrames:
+    level = sigma.to(clean.device)
+    noised = clean + level.view(-1, 1, 1, 1, 1) * noise.to(clean.device)
+    return GivenFrames(frames=frames[:, None, :, None, None], clean=clean, noised=noised, sigma=level)

@@ -1,0 +1,165 @@
+"""What a diffusion world model is made of, as checked values (arXiv 2501.03575, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openwfm.nn.rope import axis_dims
+
+
+def _positive(prefix: str, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{prefix}.{name}={value}: must be positive")
+
+
+def _rate(prefix: str, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{prefix}.{name}={value}: must be in [0, 1)")
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{key}={value}: must be one of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """The network. Input channels are [latent | condition mask | extra | padding mask].
+
+    ``rope_scale`` are the NTK ratios of time, rows and columns; ``max_size`` bounds latent frames,
+    rows and columns (before patchify) and sizes the learnable position tables.
+    """
+
+    in_channels: int = 16
+    out_channels: int = 16
+    condition_mask: bool = True
+    extra_channels: int = 0
+    padding_mask: bool = True
+    width: int = 4096
+    num_blocks: int = 28
+    num_heads: int = 32
+    mlp_ratio: float = 4.0
+    text_width: int = 1024
+    adaln_rank: int = 256
+    patch: tuple[int, int, int] = (1, 2, 2)
+    rope_scale: tuple[float, float, float] = (2.0, 1.0, 1.0)
+    max_size: tuple[int, int, int] = (128, 240, 240)
+    base_fps: float = 24.0
+    position_embedding: str = "learnable"
+    zero_init_output: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("patch", "rope_scale", "max_size"):
+            value = tuple(getattr(self, name))
+            if len(value) != 3 or min(value) <= 0:
+                raise ValueError(f"net.{name}={value}: must be three positive numbers (t, h, w)")
+            object.__setattr__(self, name, value)
+        names = ("in_channels", "out_channels", "width", "num_blocks", "num_heads", "mlp_ratio")
+        names += ("text_width", "adaln_rank", "base_fps")
+        _positive("net", {name: getattr(self, name) for name in names})
+        if self.extra_channels < 0:
+            raise ValueError(f"net.extra_channels={self.extra_channels}: must not be negative")
+        if self.width % self.num_heads:
+            raise ValueError(f"net.width={self.width}: must divide by net.num_heads={self.num_heads}")
+        axis_dims(self.head_dim)
+        for size, patch in zip(self.max_size, self.patch, strict=True):
+            if size % patch:
+                raise ValueError(f"net.max_size={self.max_size}: must divide by patch={self.patch}")
+        _one_of("net.position_embedding", self.position_embedding, ("learnable", "none"))
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def input_channels(self) -> int:
+        """Channels that reach the patch embedding, ports included."""
+        masks = int(self.condition_mask) + int(self.padding_mask)
+        return self.in_channels + self.extra_channels + masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdmConfig:
+    """Noise distribution and loss (section 5.1.1): ln(sigma) ~ Normal(p_mean, p_std²).
+
+    ``scale_by_frames`` multiplies sigma by the square root of the number of latent frames.
+    """
+
+    sigma_data: float = 0.5
+    p_mean: float = 0.0
+    p_std: float = 1.0
+    sigma_min: float = 0.0002
+    sigma_max: float = 80.0
+    learned_uncertainty: bool = True
+    scale_by_frames: bool = False
+    loss_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        names = ("sigma_data", "p_std", "sigma_min", "sigma_max", "loss_scale")
+        _positive("objective", {name: getattr(self, name) for name in names})
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(
+                f"objective.sigma_min={self.sigma_min}: must be below sigma_max={self.sigma_max}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionerConfig:
+    """How a batch becomes a condition: text, given leading latent frames, and their dropout.
+
+    The number of given frames is uniform in {min_frames .. max_frames} for each sample on its own;
+    given frames are noised by exp(Normal(augment_p_mean, augment_p_std²)).
+    """
+
+    text_encoder: str = "minilm-l6-v2"
+    text_width: int = 384
+    text_tokens: int = 32
+    text_dropout: float = 0.2
+    min_frames: int = 0
+    max_frames: int = 0
+    frames_dropout: float = 0.0
+    augment_p_mean: float = -3.0
+    augment_p_std: float = 2.0
+
+    def __post_init__(self) -> None:
+        names = ("text_width", "text_tokens", "augment_p_std")
+        _positive("conditioner", {name: getattr(self, name) for name in names})
+        names = ("text_dropout", "frames_dropout")
+        _rate("conditioner", {name: getattr(self, name) for name in names})
+        if not 0 <= self.min_frames <= self.max_frames:
+            raise ValueError(
+                f"conditioner.min_frames={self.min_frames}: must be between 0 and "
+                f"max_frames={self.max_frames}"
+            )
+
+
+SOLVERS = ("euler", "heun", "res_2ab")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """Solver, sigma grid and guidance: out = cond + guidance·(cond - uncond); 0 is off.
+
+    ``condition_sigma`` is the noise put on given frames.
+    """
+
+    kind: str = "euler"
+    num_steps: int = 35
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    guidance: float = 7.0
+    condition_sigma: float = 0.001
+
+    def __post_init__(self) -> None:
+        _one_of("sampler.kind", self.kind, SOLVERS)
+        names = ("num_steps", "sigma_min", "sigma_max", "rho", "condition_sigma")
+        _positive("sampler", {name: getattr(self, name) for name in names})
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(
+                f"sampler.sigma_min={self.sigma_min}: must be below sigma_max={self.sigma_max}"
+            )
+        if self.guidance < 0:
+            raise ValueError(f"sampler.guidance={self.guidance}: must not be negative (0 is off)")

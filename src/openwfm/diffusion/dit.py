@@ -1,0 +1,230 @@
+"""The diffusion transformer: one network for every variant, controlled through three ports.
+
+Follows arXiv 2501.03575, section 5.1.2 and the released network, with which it agrees to fp32
+rounding (tests/interop/test_dit.py). Ports: ``channels`` are concatenated to the latents,
+``modulation`` is added to the shared AdaLN modulation, ``text`` is the cross-attention context.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openwfm.diffusion.config import DiTConfig
+from openwfm.nn.attention import CrossAttention, Keys, SelfAttention, split_rows
+from openwfm.nn.modulation import LowRankModulation, NoiseLevelEmbedding, modulated_norm
+from openwfm.nn.rope import rotary_table
+
+Grid = tuple[int, int, int]
+
+
+class PositionTables(nn.Module):
+    """Learnable absolute positions, normalised to unit RMS and added before every block."""
+
+    def __init__(self, sizes: Grid, width: int) -> None:
+        super().__init__()
+        self.t, self.h, self.w = (nn.Parameter(torch.empty(size, width)) for size in sizes)
+
+    def forward(self, grid: Grid) -> Float[Tensor, "n d"]:
+        t, h, w = grid
+        table = self.t[:t, None, None] + self.h[None, :h, None] + self.w[None, None, :w]
+        norm = torch.linalg.vector_norm(table, dim=-1, keepdim=True, dtype=torch.float32)
+        scaled = norm / math.sqrt(table.shape[-1]) + 1e-6
+        return (table / scaled.to(table.dtype)).flatten(0, 2)
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention, MLP; each modulated and gated by the noise level."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        self.modulations = nn.ModuleList(
+            LowRankModulation(width, config.adaln_rank, 3) for _ in range(3)
+        )
+        self.self_attention = SelfAttention(width, config.num_heads)
+        self.cross_attention = CrossAttention(width, config.num_heads, config.text_width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, width, bias=False)
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        level: tuple[Tensor, Tensor],
+        rotary: tuple[Tensor, Tensor],
+        keys: Keys,
+    ) -> Float[Tensor, "b n d"]:
+        shift, scale, gate = self.modulations[0](*level)
+        x = x + gate * self.self_attention(modulated_norm(x, shift, scale), rotary)
+        shift, scale, gate = self.modulations[1](*level)
+        x = x + gate * self.cross_attention(modulated_norm(x, shift, scale), keys)
+        shift, scale, gate = self.modulations[2](*level)
+        return x + gate * self.mlp(modulated_norm(x, shift, scale))
+
+
+class DiT(nn.Module):
+    """``DiT(config)(latents, c_noise, text=…, fps=…)``: the raw network F of the preconditioner."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        volume = math.prod(config.patch)
+        self.patch_in = nn.Linear(config.input_channels * volume, config.width, bias=False)
+        self.position = None
+        if config.position_embedding == "learnable":
+            t, h, w = (size // p for size, p in zip(config.max_size, config.patch, strict=True))
+            self.position = PositionTables((t, h, w), config.width)
+        self.level = NoiseLevelEmbedding(config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.final_modulation = LowRankModulation(config.width, config.adaln_rank, 2)
+        self.patch_out = nn.Linear(config.width, config.out_channels * volume, bias=False)
+        initialise(self)
+
+    def text_keys(self, text: Float[Tensor, "b n d"], null_tokens: int = 0) -> list[Keys]:
+        """Keys and values of every block; text is fixed while sampling, so compute them once."""
+        if text.shape[-1] != self.config.text_width:
+            raise ValueError(
+                f"text: width {text.shape[-1]}: must be net.text_width={self.config.text_width}"
+            )
+        return [block.cross_attention.keys(text, null_tokens) for block in self.blocks]
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b z f y x"],
+        c_noise: Float[Tensor, "#b"],
+        *,
+        text: Float[Tensor, "b n d"] | list[Keys],
+        fps: Float[Tensor, "#b"] | float | None,
+        null_tokens: int = 0,
+        padding_mask: Float[Tensor, "#b 1 h w"] | None = None,
+        condition_mask: Float[Tensor, "#b 1 f y x"] | None = None,
+        channels: Float[Tensor, "#b k f y x"] | None = None,
+        modulation: Float[Tensor, "#b m"] | None = None,
+    ) -> Float[Tensor, "b z f y x"]:
+        """Raises ValueError for shapes that the config does not admit.
+
+        ``c_noise`` is ln(sigma)/4, one for all or one a sample; ``text`` tokens, or the result of
+        :meth:`text_keys`; ``null_tokens`` more all-zero text tokens follow. ``fps`` may be None for
+        a single frame. In masks 1 marks padding and given frames.
+        """
+        grid = self._grid(latents)
+        x = self._patchify(self._inputs(latents, padding_mask, condition_mask, channels))
+        embedding, shared = self.level(c_noise.reshape(-1))
+        level = F.silu(embedding), shared if modulation is None else shared + modulation
+        rotary = self._rotary(grid, fps, latents.device)
+        keys = self.text_keys(text, null_tokens) if isinstance(text, Tensor) else text
+        position = None if self.position is None else self.position(grid)
+        for block, block_keys in zip(self.blocks, keys, strict=True):
+            x = block(x if position is None else x + position, level, rotary, block_keys)
+        shift, scale = self.final_modulation(*level)
+        return self._unpatchify(self.patch_out(modulated_norm(x, shift, scale)), grid)
+
+    def _grid(self, latents: Tensor) -> Grid:
+        config = self.config
+        if latents.ndim != 5 or latents.shape[1] != config.in_channels:
+            raise ValueError(
+                f"latents: shape {tuple(latents.shape)}: must be (batch, "
+                f"net.in_channels={config.in_channels}, frames, rows, columns)"
+            )
+        grid = []
+        rules = zip(latents.shape[2:], config.patch, config.max_size, strict=True)
+        for axis, (size, patch, limit) in zip(("frames", "rows", "columns"), rules, strict=True):
+            if size % patch or size > limit:
+                raise ValueError(
+                    f"latents: {size} {axis}: must divide by {patch} (net.patch) "
+                    f"and be at most {limit} (net.max_size)"
+                )
+            grid.append(size // patch)
+        return grid[0], grid[1], grid[2]
+
+    def _inputs(
+        self,
+        latents: Tensor,
+        padding_mask: Tensor | None,
+        condition_mask: Tensor | None,
+        channels: Tensor | None,
+    ) -> Tensor:
+        config, (b, _, f, y, x) = self.config, latents.shape
+        parts = [latents]
+        if config.condition_mask != (condition_mask is not None):
+            need = "needs one" if config.condition_mask else "takes none"
+            raise ValueError(f"condition_mask: this network {need} (net.condition_mask)")
+        if condition_mask is not None:
+            parts.append(condition_mask.to(latents.dtype).expand(b, 1, f, y, x))
+        given = 0 if channels is None else channels.shape[1]
+        if given != config.extra_channels:
+            raise ValueError(
+                f"channels: {given} given: must be net.extra_channels={config.extra_channels}"
+            )
+        if channels is not None:
+            parts.append(channels.to(latents.dtype).expand(b, -1, f, y, x))
+        if padding_mask is not None and not config.padding_mask:
+            raise ValueError("padding_mask: this network takes none (net.padding_mask)")
+        if config.padding_mask:
+            mask = latents.new_zeros(1, 1, y, x) if padding_mask is None else padding_mask
+            mask = F.interpolate(mask.to(latents.dtype), size=(y, x), mode="nearest")
+            parts.append(mask.unsqueeze(2).expand(b, 1, f, y, x))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else latents
+
+    def _rotary(
+        self, grid: Grid, fps: Tensor | float | None, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        if fps is None:
+            if grid[0] > 1:
+                raise ValueError("fps: missing; only a single frame has none")
+            rate = None
+        else:
+            rate = torch.as_tensor(fps, dtype=torch.float32, device=device).reshape(-1)
+            if not bool((rate > 0).all()):
+                raise ValueError(f"fps={rate.tolist()}: must be positive")
+            if len(rate) > 1 and bool((rate == rate[0]).all()):
+                rate = rate[:1]
+        return rotary_table(
+            grid,
+            self.config.head_dim,
+            ratios=self.config.rope_scale,
+            fps=rate,
+            base_fps=self.config.base_fps,
+            device=device,
+        )
+
+    def _patchify(self, x: Tensor) -> Float[Tensor, "b n d"]:
+        """Inside a patch channels are slowest, then frame, row, column."""
+        t, h, w = self.config.patch
+        pattern = "b c (f t) (y h) (x w) -> b (f y x) (c t h w)"
+        return self.patch_in(rearrange(x, pattern, t=t, h=h, w=w))
+
+    def _unpatchify(self, x: Tensor, grid: Grid) -> Float[Tensor, "b z f y x"]:
+        """Outputs lie as (row, column, frame, channel): not the order of the input."""
+        (t, h, w), (f, y, _) = self.config.patch, grid
+        pattern = "b (f y x) (h w t z) -> b z (f t) (y h) (x w)"
+        return rearrange(x, pattern, f=f, y=y, t=t, h=h, w=w)
+
+
+@torch.no_grad()
+def initialise(net: DiT) -> None:
+    """As released: Xavier for matrices (each of a stacked one on its own), 0.02 for the noise-level
+    MLP and position tables, zero for the last layer of every block's modulation, so that gates
+    start from the shared modulation alone. ``zero_init_output`` (ours) starts F at zero.
+    """
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear):
+            parts = {"qkv": 3, "kv": 2}.get(name.rsplit(".", 1)[-1], 1)
+            for weight in split_rows(module.weight, parts):
+                nn.init.xavier_uniform_(weight)
+    for linear in (net.level.linear_1, net.level.linear_2):
+        nn.init.normal_(linear.weight, std=0.02)
+    for block in net.blocks:
+        for modulation in block.modulations:
+            nn.init.zeros_(modulation.up.weight)
+    if net.position is not None:
+        for table in net.position.parameters():
+            nn.init.trunc_normal_(table, std=0.02, a=-2, b=2)
+    if net.config.zero_init_output:
+        nn.init.zeros_(net.patch_out.weight)

@@ -1,0 +1,260 @@
+"""A diffusion world model: network, latent statistics, objective and conditioner in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openwfm.diffusion.conditioner import Conditioner, Draws
+from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
+from openwfm.diffusion.dit import DiT
+from openwfm.diffusion.noise import frame_factor, log_normal
+from openwfm.diffusion.objective import edm_loss, uncertainty_network
+from openwfm.diffusion.precondition import c_noise, denoise
+from openwfm.diffusion.sampler import guided, sample
+from openwfm.randomness import torch_generator
+from openwfm.weights import load_strict, read_weights
+
+
+@dataclass(frozen=True)
+class StepDraws:
+    """All random numbers of one training step."""
+
+    sigma: Float[Tensor, " b"]
+    noise: Float[Tensor, "b z f y x"]
+    condition: Draws
+
+    @classmethod
+    def stack(cls, parts: Sequence[StepDraws]) -> StepDraws:
+        return cls(
+            torch.cat([part.sigma for part in parts]),
+            torch.cat([part.noise for part in parts]),
+            Draws.stack([part.condition for part in parts]),
+        )
+
+
+class DiffusionWorldModel(nn.Module):
+    """Raw tokenizer latents in, raw tokenizer latents out; no Lightning.
+
+    ``latent_mean`` and ``latent_std`` (z, frames) are measured on training data; NaN until then.
+    Frames beyond their last column use the last column, so two columns mean first and later.
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        net: DiTConfig,
+        objective: EdmConfig,
+        conditioner: ConditionerConfig,
+        sampler: SamplerConfig,
+    ) -> None:
+        super().__init__()
+        if conditioner.text_width != net.text_width:
+            raise ValueError(
+                f"conditioner.text_width={conditioner.text_width}: must equal "
+                f"net.text_width={net.text_width}"
+            )
+        if conditioner.max_frames and not net.condition_mask:
+            raise ValueError(
+                f"conditioner.max_frames={conditioner.max_frames}: must be 0 for a network "
+                "without net.condition_mask"
+            )
+        self.net = DiT(net)
+        self.logvar = uncertainty_network() if objective.learned_uncertainty else None
+        self.objective, self.sampler = objective, sampler
+        self.conditioner = Conditioner(conditioner)
+        self.register_buffer("latent_mean", torch.full((net.in_channels, 1), torch.nan))
+        self.register_buffer("latent_std", torch.full((net.in_channels, 1), torch.nan))
+
+    def set_latent_statistics(
+        self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]
+    ) -> None:
+        """Raises ValueError when they are not finite, not positive, or of another channel count."""
+        channels = self.net.config.in_channels
+        if mean.ndim != 2 or mean.shape != std.shape or len(mean) != channels:
+            raise ValueError(
+                f"latent statistics: shapes {tuple(mean.shape)} and {tuple(std.shape)}: "
+                f"must be ({channels}, frames) both"
+            )
+        if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
+            raise ValueError("latent statistics: must be finite, and std positive")
+        device = self.latent_mean.device
+        self.latent_mean = mean.detach().to(device, torch.float32).clone()
+        self.latent_std = std.detach().to(device, torch.float32).clone()
+
+    def check_statistics(self) -> None:
+        if not bool(torch.isfinite(self.latent_std).all()):
+            raise ValueError(
+                "latent statistics: not measured; call set_latent_statistics(mean, std) with "
+                "statistics of the training latents, or start from published weights"
+            )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any
+    ) -> None:
+        """The number of columns of the statistics is data, so take the checkpoint's."""
+        for name in ("latent_mean", "latent_std"):
+            saved = state_dict.get(prefix + name)
+            if saved is not None and saved.shape[:1] == getattr(self, name).shape[:1]:
+                setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _statistics(self, frames: int) -> tuple[Tensor, Tensor]:
+        column = torch.arange(frames, device=self.latent_mean.device)
+        column = column.clamp(max=self.latent_mean.shape[1] - 1)
+        mean, std = self.latent_mean[:, column], self.latent_std[:, column]
+        return mean[None, :, :, None, None], std[None, :, :, None, None]
+
+    def normalise(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b z f y x"]:
+        """To mean 0 and standard deviation sigma_data, per channel and latent frame."""
+        mean, std = self._statistics(latents.shape[2])
+        return (latents.float() - mean) / std * self.objective.sigma_data
+
+    def denormalise(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b z f y x"]:
+        mean, std = self._statistics(latents.shape[2])
+        return latents / self.objective.sigma_data * std + mean
+
+    def draw(self, shape: torch.Size, generator: torch.Generator) -> StepDraws:
+        """Noise levels, noise and conditioning of a step, for latents of ``shape``; on the CPU."""
+        config = self.objective
+        sigma = log_normal(
+            shape[0], p_mean=config.p_mean, p_std=config.p_std, generator=generator
+        )
+        if config.scale_by_frames:
+            sigma = sigma * frame_factor(shape[2])
+        noise = torch.randn(shape, generator=generator)
+        return StepDraws(sigma, noise, Draws.of(self.conditioner.config, shape, generator))
+
+    def loss(
+        self,
+        latents: Float[Tensor, "b z f y x"],
+        draws: StepDraws,
+        *,
+        text: Float[Tensor, "b n d"] | None,
+        fps: Float[Tensor, " b"],
+        padding_mask: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """(loss, weighted squared error) of raw ``latents``."""
+        clean = self.normalise(latents)
+        sigma, noise = draws.sigma.to(clean.device), draws.noise.to(clean.device)
+        condition = self.conditioner.training(
+            clean, draws.condition, text=text, fps=fps, padding_mask=padding_mask
+        )
+        noisy = clean + sigma.view(-1, 1, 1, 1, 1) * noise
+        sigma_data = self.objective.sigma_data
+        estimate = denoise(self.net, noisy, sigma, condition, sigma_data)
+        uncertainty = None if self.logvar is None else self.logvar(c_noise(sigma)).squeeze(-1)
+        given = None if condition.given is None else condition.given.frames
+        loss, edm = edm_loss(estimate, clean, sigma, sigma_data, uncertainty, given)
+        return loss * self.objective.loss_scale, edm
+
+    @torch.no_grad()
+    def generate_latents(
+        self,
+        *,
+        condition: Float[Tensor, "b z n y x"] | None,
+        num_latent_frames: int,
+        text: Float[Tensor, "b n d"] | None,
+        fps: Float[Tensor, " b"],
+        seed: int,
+        size: tuple[int, int] | None = None,
+        sampler: SamplerConfig | None = None,
+        negative_text: Float[Tensor, "#b n d"] | None = None,
+        progress: bool = False,
+    ) -> Float[Tensor, "b z f y x"]:
+        """Raw latents whose first frames are ``condition`` (raw), up to fp32 rounding.
+
+        ``fps`` sets the batch size; ``size`` is latent rows and columns, needed without
+        ``condition``. Sample i depends on (seed, i) alone, not on its batch. Raises ValueError for
+        missing statistics, sizes that do not fit, or guidance of a model trained without dropout.
+        """
+        self.check_statistics()
+        sampler = sampler or self.sampler
+        if condition is None and size is None:
+            raise ValueError("size: missing; without condition frames give latent (rows, columns)")
+        rows, columns = condition.shape[3:] if condition is not None else size or (0, 0)
+        channels = self.net.config.in_channels
+        shape = (channels, num_latent_frames, int(rows), int(columns))
+        noise, augment = (
+            self._noise(seed, purpose, len(fps), shape)
+            for purpose in ("sample/initial", "sample/condition")
+        )
+        given = None if condition is None else self.normalise(condition)
+        filled = self.conditioner.sampling(
+            given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)
+        )
+        use_guidance = sampler.guidance > 0 and text is not None
+        if use_guidance:
+            if self.conditioner.config.text_dropout == 0 and negative_text is None:
+                raise ValueError(
+                    f"sampler.guidance={sampler.guidance}: must be 0 for a model trained with "
+                    "conditioner.text_dropout=0, unless a negative prompt is given"
+                )
+            negative = None if negative_text is None else self.conditioner.text(negative_text)[0]
+            filled = filled.with_unconditional(negative)
+        assert isinstance(filled.text, Tensor)
+        filled = replace(filled, text=self.net.text_keys(filled.text, filled.null_tokens))
+
+        def run(x: Tensor, sigma: Tensor) -> Tensor:
+            return denoise(self.net, x, sigma, filled, self.objective.sigma_data)
+
+        walk = guided(run, sampler.guidance) if use_guidance else run
+        return self.denormalise(sample(walk, noise, sampler, progress=progress))
+
+    def _noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
+        generators = [torch_generator(seed, purpose, index) for index in range(count)]
+        noise = torch.stack([torch.randn(shape, generator=each) for each in generators])
+        return noise.to(self.latent_mean.device)
+
+    def export_config(self) -> dict[str, Any]:
+        return {
+            "kind": "world",
+            "family": "diffusion",
+            "net": asdict(self.net.config),
+            "objective": asdict(self.objective),
+            "conditioner": asdict(self.conditioner.config),
+            "sampler": asdict(self.sampler),
+        }
+
+
+ConfigT = TypeVar("ConfigT", DiTConfig, EdmConfig, ConditionerConfig, SamplerConfig)
+
+
+def _read_config(kind: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:
+    known = {field.name for field in fields(kind)}
+    if set(values) != known:
+        raise ValueError(
+            f"{source}: {kind.__name__} has missing keys {sorted(known - set(values))} "
+            f"and unknown keys {sorted(set(values) - known)}"
+        )
+    return kind(**values)
+
+
+def load_world_model(folder: Path | str) -> DiffusionWorldModel:
+    """The model of a published folder, in eval mode. Raises ValueError when anything differs."""
+    config, tensors = read_weights(folder, kind="world")
+    source = str(Path(folder))
+    parts = {"net", "objective", "conditioner", "sampler"}
+    if config.get("family") != "diffusion" or not parts <= set(config):
+        raise ValueError(f"{source}: config.json: must have family=diffusion and {sorted(parts)}")
+    model = DiffusionWorldModel(
+        net=_read_config(DiTConfig, config["net"], source),
+        objective=_read_config(EdmConfig, config["objective"], source),
+        conditioner=_read_config(ConditionerConfig, config["conditioner"], source),
+        sampler=_read_config(SamplerConfig, config["sampler"], source),
+    )
+    for name in ("latent_mean", "latent_std"):
+        if name not in tensors:
+            raise ValueError(f"{source}: model.safetensors: no {name}")
+    model.set_latent_statistics(tensors["latent_mean"], tensors["latent_std"])
+    load_strict(model, tensors, source)
+    return model.eval()

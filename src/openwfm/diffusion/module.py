@@ -1,0 +1,188 @@
+"""Training of a diffusion world model."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from openwfm.data.batch import VideoBatch
+from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
+from openwfm.diffusion.model import DiffusionWorldModel, StepDraws, load_world_model
+from openwfm.randomness import derive_seed, torch_generator
+from openwfm.tokenizer import VideoTokenizer, load_tokenizer
+from openwfm.weights import load_strict
+
+Parameters = Iterable[Mapping[str, Any]]
+
+
+class DiffusionModule(L.LightningModule):
+    """Trains ``self.model`` on raw latents: cached ones, or of the frozen tokenizer.
+
+    The tokenizer is no submodule, so it is neither in checkpoints nor averaged. ``weights`` is a
+    published folder to start from; its network must equal ``net``. Latent statistics must be set
+    before fit (``set_latent_statistics``) or come with ``weights`` or a checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: DiTConfig,
+        objective: EdmConfig,
+        conditioner: ConditionerConfig,
+        sampler: SamplerConfig,
+        tokenizer: str,
+        optimizer: Callable[[Parameters], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None,
+        weights: str | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.net_config, self.objective, self.sampler_config = net, objective, sampler
+        self.conditioner_config = conditioner
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
+        self.model: DiffusionWorldModel | None = None
+        self._frozen: tuple[VideoTokenizer, ...] = ()
+
+    def configure_model(self) -> None:
+        if self.model is not None:
+            return
+        tokenizer = load_tokenizer(self.tokenizer_folder).requires_grad_(False).eval()
+        if tokenizer.config.latent_channels != self.net_config.in_channels:
+            raise ValueError(
+                f"net.in_channels={self.net_config.in_channels}: must equal the "
+                f"{tokenizer.config.latent_channels} latent channels of {self.tokenizer_folder}"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(self.seed, "initial weights"))
+            model = DiffusionWorldModel(
+                net=self.net_config,
+                objective=self.objective,
+                conditioner=self.conditioner_config,
+                sampler=self.sampler_config,
+            )
+        if self.weights is not None:
+            _start_from(model, self.weights)
+        self._frozen, self.model = (tokenizer,), model
+
+    @property
+    def world_model(self) -> DiffusionWorldModel:
+        self.configure_model()
+        assert self.model is not None
+        return self.model
+
+    @property
+    def tokenizer(self) -> VideoTokenizer:
+        self.configure_model()
+        return self._frozen[0].to(self.device)
+
+    def set_latent_statistics(
+        self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]
+    ) -> None:
+        self.world_model.set_latent_statistics(mean, std)
+
+    def on_fit_start(self) -> None:
+        self.world_model.check_statistics()
+
+    @torch.no_grad()
+    def raw_latents(self, batch: VideoBatch) -> Float[Tensor, "b z f y x"]:
+        if batch.latents is not None:
+            return batch.latents.float()
+        if batch.video is None:
+            raise ValueError(f"batch {batch.key}: has neither latents nor video")
+        return self.tokenizer.encode(batch.video)
+
+    def training_step(self, batch: VideoBatch, batch_idx: int) -> Float[Tensor, ""]:
+        latents = self.raw_latents(batch)
+        # The keys tell micro-batches of one optimiser step apart, also after a resume.
+        position = (self.global_step, self.global_rank, _fingerprint(batch.key))
+        draws = self.world_model.draw(
+            latents.shape, torch_generator(self.seed, "train/noise", *position)
+        )
+        loss, edm = self._loss(batch, latents, draws)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        self.log("train/edm", edm, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
+        """Noise depends on the clip's key alone, so that epochs and batch sizes compare."""
+        self.world_model.check_statistics()
+        latents = self.raw_latents(batch)
+        shape = torch.Size((1, *latents.shape[1:]))
+        generators = [
+            torch_generator(self.seed, "val/noise", _fingerprint((key,))) for key in batch.key
+        ]
+        draws = StepDraws.stack([self.world_model.draw(shape, each) for each in generators])
+        loss, edm = self._loss(batch, latents, draws)
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        self.log("val/edm", edm, batch_size=len(batch), sync_dist=True)
+
+    def _loss(
+        self, batch: VideoBatch, latents: Tensor, draws: StepDraws
+    ) -> tuple[Tensor, Tensor]:
+        loss, edm = self.world_model.loss(
+            latents, draws, text=batch.text, fps=batch.fps, padding_mask=batch.padding_mask
+        )
+        if not bool(torch.isfinite(loss)):
+            raise ValueError(
+                f"loss={float(loss.detach())} at step {self.global_step} with clips "
+                f"{', '.join(batch.key)}: must be finite; lower optimizer.lr or inspect the clips"
+            )
+        return loss, edm
+
+    @torch.no_grad()
+    def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:
+        """Rows to look at: the clips as the tokenizer keeps them, and futures of their start."""
+        latents = self.raw_latents(batch)
+        count = self.conditioner_config.max_frames
+        generated = self.world_model.generate_latents(
+            condition=latents[:, :, :count] if count else None,
+            size=(latents.shape[3], latents.shape[4]),
+            num_latent_frames=latents.shape[2],
+            text=batch.text,
+            fps=batch.fps,
+            seed=self.seed,
+        )
+        rows = {"tokenizer": latents, "generated": generated}
+        return {name: self.tokenizer.decode(row).clamp(-1, 1) for name, row in rows.items()}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Weight decay acts on matrices only: not on norms, position tables or the loss's u."""
+        decayed, plain = [], []
+        for name, parameter in self.world_model.named_parameters():
+            matrix = parameter.ndim >= 2 and not name.startswith(("net.position.", "logvar."))
+            (decayed if matrix else plain).append(parameter)
+        groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = self.optimizer(groups)
+        if self.scheduler is None:
+            return {"optimizer": optimizer}
+        scheduler = {"scheduler": self.scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def export_config(self) -> dict[str, Any]:
+        return self.world_model.export_config()
+
+    def export_tensors(self) -> dict[str, Tensor]:
+        return self.world_model.state_dict()
+
+
+def _fingerprint(keys: tuple[str, ...]) -> int:
+    return zlib.crc32("\n".join(keys).encode())
+
+
+def _start_from(model: DiffusionWorldModel, folder: str) -> None:
+    published = load_world_model(folder)
+    if published.net.config != model.net.config:
+        raise ValueError(
+            f"weights={folder}: its network {published.net.config} differs from {model.net.config}"
+        )
+    model.set_latent_statistics(published.latent_mean, published.latent_std)
+    load_strict(model, published.state_dict(), folder)

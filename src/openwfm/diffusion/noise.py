@@ -1,0 +1,30 @@
+"""Noise levels: the training distribution and the sampling grid; pure functions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def log_normal(
+    count: int, *, p_mean: float, p_std: float, generator: torch.Generator
+) -> Float[Tensor, " b"]:
+    """sigma with ln(sigma) ~ Normal(p_mean, p_std²) (EDM, arXiv 2206.00364, table 1); unclamped."""
+    return (p_mean + p_std * torch.randn(count, generator=generator)).exp()
+
+
+def frame_factor(num_latent_frames: int) -> float:
+    """Square root of the number of frames of the batch at hand: frames are redundant, so the
+    same noise per frame hides less of a long clip (arXiv 2501.03575, section 5.1.1)."""
+    return math.sqrt(num_latent_frames)
+
+
+def sigma_grid(num_points: int, *, sigma_min: float, sigma_max: float, rho: float) -> list[float]:
+    """``num_points`` falling noise levels from sigma_max to sigma_min (EDM, equation 5)."""
+    if num_points < 2:
+        return [sigma_max] * num_points
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return [(high + i / (num_points - 1) * (low - high)) ** rho for i in range(num_points)]

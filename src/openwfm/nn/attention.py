@@ -1,0 +1,78 @@
+"""Self- and cross-attention with per-head RMS-normalised queries and keys, without biases."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openwfm.nn.rope import rotate
+
+EPSILON = 1e-6
+# Keys and values of a context, heads second, and an additive bias over the keys (or None).
+Keys = tuple[Tensor, Tensor, Tensor | None]
+
+
+class SelfAttention(nn.Module):
+    """``qkv`` stacks the three projections along its rows: queries, keys, values."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_norm = nn.RMSNorm(width // num_heads, eps=EPSILON)
+        self.k_norm = nn.RMSNorm(width // num_heads, eps=EPSILON)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        rotary: tuple[Float[Tensor, "#b n k"], Float[Tensor, "#b n k"]],
+    ) -> Float[Tensor, "b n d"]:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        q, k = rotate(self.q_norm(q), *rotary), rotate(self.k_norm(k), *rotary)
+        mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (q, k, v)))
+        return self.out(rearrange(mixed, "b h n k -> b n (h k)"))
+
+
+class CrossAttention(nn.Module):
+    """Attention to context tokens. There is no mask: an all-zero token is a null sink.
+
+    Without biases a zero token has key 0 and value 0, hence weight exp(0) and no content. Any
+    number of them therefore equals one zero key with log(number) added to its logit: exact, and
+    512 padded text tokens cost what the real ones cost.
+    """
+
+    def __init__(self, width: int, num_heads: int, context_width: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(width, width, bias=False)
+        self.kv = nn.Linear(context_width, 2 * width, bias=False)
+        self.q_norm = nn.RMSNorm(width // num_heads, eps=EPSILON)
+        self.k_norm = nn.RMSNorm(width // num_heads, eps=EPSILON)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def keys(self, context: Float[Tensor, "b n d"], null_tokens: int) -> Keys:
+        """Keys and values of ``context`` followed by ``null_tokens`` zero tokens."""
+        k, v = self.kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
+        k, v = self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
+        if not null_tokens:
+            return k, v, None
+        bias = k.new_zeros(1, 1, 1, k.shape[2] + 1)
+        bias[..., -1] = math.log(null_tokens)
+        return F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1)), bias
+
+    def forward(self, x: Float[Tensor, "b n d"], keys: Keys) -> Float[Tensor, "b n d"]:
+        k, v, bias = keys
+        q = self.q_norm(self.q(x).unflatten(-1, (self.num_heads, -1))).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.out(rearrange(mixed, "b h n k -> b n (h k)"))
+
+
+def split_rows(weight: Float[Tensor, "m d"], parts: int) -> tuple[Tensor, ...]:
+    """The separate projections of a stacked one (views)."""
+    return torch.chunk(weight, parts, dim=0)

@@ -1,0 +1,89 @@
+"""Causal convolutions and per-frame normalisation on channels-last activations ``b t h w c``.
+
+Every layer keeps its parameters in the shape of a 3D convolution ``o i t h w``, but computes with a
+2D one on a free view of the memory: time folds into the batch for 1×3×3 kernels, rows and columns
+fold together for 3×1×1 kernels. Measured forward + backward on one Zen 3 thread, 64 channels,
+(8, 5, 16, 16): 3×1×1 takes 31 ms so, 35 ms as a contiguous conv3d, 41 ms as a channels-last conv3d
+and 36-38 ms as shifted matrix products.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def frames_first(x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "bt c h w"]:
+    """A view: every frame a channels-last image."""
+    return x.flatten(0, 1).permute(0, 3, 1, 2)
+
+
+def frames_last(x: Float[Tensor, "bt c h w"], batch: int) -> Float[Tensor, "b t h w c"]:
+    """Undo :func:`frames_first`."""
+    return x.permute(0, 2, 3, 1).unflatten(0, (batch, -1))
+
+
+class SpatialConv(nn.Conv3d):
+    """1×3×3, zero padding of one pixel. With stride 2 the padding is right and bottom only."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, (1, 3, 3), (1, stride, stride))
+
+    def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t y x d"]:
+        frames, stride = frames_first(x), self.stride[1]
+        padding = 1
+        if stride == 2:
+            frames, padding = F.pad(frames, (0, 1, 0, 1)), 0
+        weight = self.weight.squeeze(2)
+        return frames_last(F.conv2d(frames, weight, self.bias, stride, padding), len(x))
+
+
+class TemporalConv(nn.Conv3d):
+    """3×1×1, causal: the first frame is repeated on the left, nothing is added on the right.
+
+    With stride s the left padding is 3 - s frames, so that t frames become (t - s) // s + 1.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, (3, 1, 1), (stride, 1, 1))
+
+    def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b f h w d"]:
+        stride = self.stride[0]
+        first = x[:, :1].expand(-1, 3 - stride, -1, -1, -1)
+        rows = torch.cat((first, x), 1).flatten(2, 3).permute(0, 3, 1, 2)
+        y = F.conv2d(rows, self.weight.squeeze(-1), self.bias, (stride, 1))
+        return y.permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
+
+
+class PointwiseConv(nn.Conv3d):
+    """1×1×1: a linear layer over the channels."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w d"]:
+        return F.linear(x, self.weight.flatten(1), self.bias)
+
+
+class FactorizedConv(nn.Module):
+    """1×3×3 and then causal 3×1×1, nothing between them (arXiv 2501.03575, section 4.1)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.space = SpatialConv(in_channels, out_channels)
+        self.time = TemporalConv(out_channels, out_channels)
+
+    def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w d"]:
+        return self.time(self.space(x))
+
+
+class FrameNorm(nn.GroupNorm):
+    """Group norm with statistics over (channels of a group, h, w) of each frame: causal."""
+
+    def __init__(self, channels: int, num_groups: int = 1) -> None:
+        super().__init__(num_groups, channels, eps=1e-6)
+
+    def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
+        return frames_last(super().forward(frames_first(x)), len(x))

@@ -1,0 +1,130 @@
+"""What a tokenizer and its training objective are made of; every rule is checked here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openwfm.shapes import Temporal
+
+
+def _positive_int(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"tokenizer.{name}={value!r}: must be a positive integer")
+
+
+def _one_of(name: str, value: int, allowed: Sequence[int], rule: str) -> None:
+    if value not in allowed:
+        choices = ", ".join(map(str, allowed))
+        raise ValueError(f"tokenizer.{name}={value}: must be one of {choices} ({rule})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """A causal wavelet video tokenizer (arXiv 2501.03575, section 4.1).
+
+    Level i has ``channels·channels_mult[i]`` channels. The wavelet compresses by ``patch_size`` in
+    time and space, the first levels by the rest. ``z_channels`` leave the encoder and a pointwise
+    convolution turns them into ``latent_channels``. Normalisation has ``num_groups`` groups whose
+    statistics are taken frame by frame.
+    """
+
+    channels: int = 128
+    channels_mult: tuple[int, ...] = (2, 4, 4)
+    num_res_blocks: int = 2
+    patch_size: int = 4
+    spatial_compression: int = 8
+    temporal_compression: int = 8
+    z_channels: int = 16
+    latent_channels: int = 16
+    in_channels: int = 3
+    num_groups: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.channels_mult, str) or not isinstance(self.channels_mult, Sequence):
+            raise ValueError(f"tokenizer.channels_mult={self.channels_mult!r}: must be a list")
+        object.__setattr__(self, "channels_mult", tuple(self.channels_mult))
+        for name in ("channels", "num_res_blocks", "patch_size", "spatial_compression"):
+            _positive_int(name, getattr(self, name))
+        for name in ("temporal_compression", "z_channels", "latent_channels", "in_channels"):
+            _positive_int(name, getattr(self, name))
+        _positive_int("num_groups", self.num_groups)
+        for index, factor in enumerate(self.channels_mult):
+            _positive_int(f"channels_mult[{index}]", factor)
+        _one_of("patch_size", self.patch_size, (2, 4), "a power of two that the wavelet splits")
+        self._check_compression()
+        for width in (self.channels, *self.widths):
+            if width % self.num_groups:
+                raise ValueError(
+                    f"tokenizer.num_groups={self.num_groups}: must divide every width; {width} is one"
+                )
+
+    def _check_compression(self) -> None:
+        reach = [self.patch_size * 2**level for level in range(4)]
+        rule = f"patch_size={self.patch_size} times a power of two"
+        _one_of("spatial_compression", self.spatial_compression, reach, rule)
+        _one_of("temporal_compression", self.temporal_compression, reach, rule)
+        space, time, levels = self.num_spatial, self.num_temporal, len(self.channels_mult)
+        if time > space:
+            raise ValueError(
+                f"tokenizer.temporal_compression={self.temporal_compression}: must be at most "
+                f"spatial_compression={self.spatial_compression} "
+                "(the decoder only expands time where it expands space)"
+            )
+        needed = space + (2 if space == time and space > 0 else 1)
+        if levels < needed:
+            raise ValueError(
+                f"tokenizer.channels_mult={self.channels_mult}: must have at least {needed} levels "
+                f"to reach {self.temporal_compression}x{self.spatial_compression}"
+                f"x{self.spatial_compression} from patch_size={self.patch_size}"
+            )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level."""
+        return tuple(self.channels * factor for factor in self.channels_mult)
+
+    @property
+    def num_spatial(self) -> int:
+        """Levels that halve rows and columns, after the wavelet."""
+        return (self.spatial_compression // self.patch_size).bit_length() - 1
+
+    @property
+    def num_temporal(self) -> int:
+        """Levels that halve time, after the wavelet."""
+        return (self.temporal_compression // self.patch_size).bit_length() - 1
+
+    @property
+    def temporal(self) -> Temporal:
+        return Temporal(ratio=self.temporal_compression)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionConfig:
+    """Weights of the reconstruction objective; 0 switches a term off and loads nothing for it.
+
+    The first stage of arXiv 2501.03575, section 4.1: L1 (1.0) and perceptual (0.1). Its release
+    lowers the perceptual weight to 0.073 after 500,000 steps, far beyond the runs here. The
+    perceptual term sees ``perceptual_frames`` random frames of each clip, from
+    ``perceptual_start_step`` on.
+    """
+
+    l1: float = 1.0
+    perceptual: float = 0.1
+    perceptual_frames: int = 2
+    perceptual_start_step: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "perceptual"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"objective.{name}={getattr(self, name)}: must be at least 0")
+        if self.l1 == 0 and self.perceptual == 0:
+            raise ValueError("objective.l1=0: must be positive when objective.perceptual is 0 too")
+        if self.perceptual_frames < 1:
+            raise ValueError(
+                f"objective.perceptual_frames={self.perceptual_frames}: must be at least 1"
+            )
+        if self.perceptual_start_step < 0:
+            raise ValueError(
+                f"objective.perceptual_start_step={self.perceptual_start_step}: must be at least 0"
+            )

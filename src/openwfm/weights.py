@@ -1,0 +1,95 @@
+"""Published weights: a folder with ``config.json`` and ``model.safetensors``; never a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from openwfm.files import atomic_path, read_json, write_json
+
+CONFIG, TENSORS = "config.json", "model.safetensors"
+SCHEMA = 1
+
+
+def save_weights(
+    folder: Path | str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write ``config`` (must hold a ``kind``) and ``tensors``; each file is whole or absent."""
+    if "kind" not in config:
+        raise ValueError("config.kind: missing; weights must say what they are")
+    folder = Path(folder)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(folder / TENSORS) as temporary:
+        temporary.write_bytes(save(plain, metadata={"format": "pt"}))
+    write_json(folder / CONFIG, {"schema": SCHEMA, **config})
+
+
+def read_weights(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and tensors of a published folder.
+
+    Raises ValueError naming the file when one is missing, truncated, or of another kind.
+    """
+    folder = Path(folder)
+    for name in (CONFIG, TENSORS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name}: no such file; published weights are {CONFIG} and {TENSORS}")
+    config = read_json(folder / CONFIG)
+    if config.get("schema") != SCHEMA:
+        raise ValueError(f"{folder / CONFIG}: schema={config.get('schema')}: must be {SCHEMA}")
+    if config.get("kind") != kind:
+        raise ValueError(f"{folder / CONFIG}: kind={config.get('kind')}: must be {kind}")
+    return config, read_tensors(folder / TENSORS)
+
+
+def read_tensors(path: Path | str) -> dict[str, Tensor]:
+    """Raises ValueError naming the file when it is not a whole safetensors file."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy ``tensors`` into ``module``; a missing, unknown or misshapen key is a ValueError."""
+    own = module.state_dict()
+    problems = [f"missing {name} {tuple(own[name].shape)}" for name in own if name not in tensors]
+    for name, tensor in tensors.items():
+        if name not in own:
+            problems.append(f"unknown {name} {tuple(tensor.shape)}")
+        elif own[name].shape != tensor.shape:
+            problems.append(
+                f"misshapen {name}: {tuple(tensor.shape)} in the file, "
+                f"{tuple(own[name].shape)} in the model"
+            )
+    if problems:
+        shown = "\n  ".join(problems[:40])
+        more = f"\n  … and {len(problems) - 40} more" if len(problems) > 40 else ""
+        raise ValueError(f"{source}: {len(problems)} keys do not fit:\n  {shown}{more}")
+    module.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def plain(value: Any) -> Any:
+    """JSON form of a config dataclass's ``asdict`` (tuples become lists)."""
+    return json.loads(json.dumps(value))
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """A Lightning checkpoint's tensors and plain values; nothing in the file is executed."""
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(f"{path}: holds more than tensors and plain values ({error})") from error
+    except (RuntimeError, EOFError, OSError, KeyError) as error:
+        raise ValueError(f"{path}: not a whole checkpoint ({error})") from error
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path}: holds a {type(loaded).__name__}, not a checkpoint")
+    return loaded
