@@ -253,7 +253,7 @@ def _check_override_key(config: DictConfig, key: str, verb: str) -> None:
     for part in key.split("."):
         if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
             return
-        if part not in node:
+        if part not in node.keys():  # noqa: SIM118 (`in` denies keys whose value is ???)
             names = [str(name) for name in node if name != "hydra" and name not in META_KEYS]
             if "_target_" in node:
                 if part in _accepted(str(node["_target_"])):

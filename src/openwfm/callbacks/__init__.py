@@ -1,4 +1,4 @@
-"""Lightning callbacks: averaging, checkpoints, export, provenance, samples, throughput, progress."""
+"""Lightning callbacks: everything that happens around a training loop."""
 
 from openwfm.callbacks.checkpoint import Checkpoint
 from openwfm.callbacks.ema import EMA, averaged_module

@@ -59,9 +59,8 @@ def averaged_module(trainer: L.Trainer, pl_module: L.LightningModule) -> L.Light
     Not for use inside a validation epoch: Lightning swaps the two sets of weights there.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, WeightAveraging) and callback._average_model is not None:
-            if int(callback._average_model.n_averaged) > 0:
-                module = callback._average_model.module
-                assert isinstance(module, L.LightningModule)
-                return module
+        averaged = callback._average_model if isinstance(callback, WeightAveraging) else None
+        if averaged is not None and int(averaged.n_averaged) > 0:
+            assert isinstance(averaged.module, L.LightningModule)
+            return averaged.module
     return pl_module

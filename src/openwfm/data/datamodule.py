@@ -142,6 +142,22 @@ class ShardDataModule(lightning.LightningDataModule):
     def manifest_sha256(self) -> str:
         return self._open().manifest_sha256
 
+    def export_config(self) -> dict[str, Any]:
+        """What published weights say of the data they were trained on."""
+        frames, index = self.frames("train"), self._open()
+        rates = sorted({float(index.metadata(key)["fps"]) for key in frames.lengths})
+        return {
+            "num_frames": self.config.num_frames,
+            "size": list(frames.size),
+            "fps": rates[len(rates) // 2],
+            "text_tokens": self.config.text_tokens,
+            "kinds": list(self.config.kinds),
+            "split": list(self.config.split),
+            "seed": self.config.seed,
+            "num_clips": len(frames.lengths),
+            "manifest_sha256": index.manifest_sha256,
+        }
+
     def _open(self) -> ShardIndex:
         if self.index is None:
             self.index = ShardIndex.open(Path(self.config.shards))

@@ -82,7 +82,7 @@ class DiTConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EdmConfig:
-    """Noise distribution and loss (section 5.1.1): ln(sigma) ~ Normal(p_mean, p_std²).
+    """Noise distribution and loss (section 5.1.1): ln(sigma) ~ Normal(p_mean, p_std²), unclamped.
 
     ``scale_by_frames`` multiplies sigma by the square root of the number of latent frames.
     """
@@ -90,19 +90,13 @@ class EdmConfig:
     sigma_data: float = 0.5
     p_mean: float = 0.0
     p_std: float = 1.0
-    sigma_min: float = 0.0002
-    sigma_max: float = 80.0
     learned_uncertainty: bool = True
     scale_by_frames: bool = False
     loss_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        names = ("sigma_data", "p_std", "sigma_min", "sigma_max", "loss_scale")
+        names = ("sigma_data", "p_std", "loss_scale")
         _positive("objective", {name: getattr(self, name) for name in names})
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError(
-                f"objective.sigma_min={self.sigma_min}: must be below sigma_max={self.sigma_max}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,7 @@ class Body:
     spin: Vector = AT_REST
     friction: float = 0.3
     bounce: float = 0.3
+    density: float = 100.0
 
     @property
     def name(self) -> str:
@@ -113,6 +114,12 @@ def rotate_back(rotation: Quaternion, vector: Vector) -> np.ndarray:
     w, u = rotation[0], -np.asarray(rotation[1:])
     v = np.asarray(vector)
     return v + 2 * np.cross(u, np.cross(u, v) + w * v)
+
+
+def world_half_extents(body: Body) -> np.ndarray:
+    """Half sides of a box along the world's axes that holds the body at its first frame."""
+    axes = [rotate_back(body.rotation, axis) for axis in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    return np.abs(np.stack(axes)) @ np.asarray(half_extents(body.shape, body.size))
 
 
 def contact_softness(bounce: float, frequency: float = 80.0) -> tuple[float, float]:

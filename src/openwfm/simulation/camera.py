@@ -57,9 +57,7 @@ class CameraPath:
             right, _, _ = start.axes()
             x, y, z = np.asarray(target) + moved * right
             target = (float(x), float(y), float(z))
-        return View(
-            target=target, distance=distance, azimuth=azimuth, elevation=start.elevation
-        )
+        return View(target=target, distance=distance, azimuth=azimuth, elevation=start.elevation)
 
     def sentence(self) -> str:
         if self.motion == "orbit":

@@ -13,10 +13,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from openwfm.simulation.bodies import COLOURS, Body, Quaternion, Vector, half_extents
+from openwfm.simulation.bodies import (
+    COLOURS,
+    Body,
+    Quaternion,
+    Vector,
+    half_extents,
+    world_half_extents,
+)
 
 HALF_TABLE = 3.0
 MAX_BODIES = 5
+MAX_DRAWS = 1000
 FLAT_SHAPES = ("box", "cylinder")
 ROUND_SHAPES = ("sphere", "cylinder", "capsule", "ellipsoid")
 
@@ -93,24 +101,24 @@ def collide(rng: np.random.Generator) -> Scene:
     heading = rng.uniform(0, 2 * math.pi)
     left = _on_table(heading, -rng.uniform(1.6, 2.1), rng.uniform(-0.15, 0.15))
     right = _on_table(heading, rng.uniform(1.6, 2.1), rng.uniform(-0.15, 0.15))
-    bodies = [_moving(rng, colours[0], left, heading, rng.uniform(1.1, 1.9))]
+    bodies = [_moving(rng, colours[0], left, heading, rng.uniform(1.3, 2.1))]
     if rng.random() < 0.6:
-        bodies.append(_moving(rng, colours[1], right, heading, -rng.uniform(1.1, 1.9)))
+        bodies.append(_moving(rng, colours[1], right, heading, -rng.uniform(1.3, 2.1)))
         if rng.random() < 0.6:
             side = float(rng.choice([-1, 1])) * rng.uniform(1.7, 2.0)
             start = _on_table(heading, 0.0, side)
             speed = -math.copysign(rng.uniform(0.5, 0.9), side)
             bodies.append(_moving(rng, colours[2], start, heading + math.pi / 2, speed))
     else:
-        for index, across in enumerate((-0.62, 0.62, 0.0)[: int(rng.integers(2, 4))], start=1):
-            spot = _on_table(heading, 0.3 if across else 1.35, across)
+        for index, across in enumerate((-0.75, 0.75, 0.0)[: int(rng.integers(2, 4))], start=1):
+            spot = _on_table(heading, 0.3 if across else 1.5, across)
             shape = str(rng.choice(["box", "sphere", "cylinder"]))
             bodies.append(_standing(rng, shape, colours[index], spot, friction=0.08))
     return Scene(bodies=tuple(bodies))
 
 
 def stack(rng: np.random.Generator) -> Scene:
-    """A tower that a rolling ball hits, or whose upper storeys arrive by falling."""
+    """A tower that a fast ball hits, or whose upper storeys arrive by falling."""
     colours = _colours(rng)
     heading = rng.uniform(0, 2 * math.pi)
     storeys = int(rng.integers(2, 4))
@@ -120,7 +128,7 @@ def stack(rng: np.random.Generator) -> Scene:
     bodies, top = [], 0.0
     for index in range(storeys):
         shape = str(rng.choice(FLAT_SHAPES))
-        width, half = rng.uniform(0.42, 0.55), rng.uniform(0.32, 0.42)
+        width, half = rng.uniform(0.36, 0.46), rng.uniform(0.36, 0.44)
         size = (width, width, half) if shape == "box" else (width, half, 0.0)
         gap = 0.0 if hit else index * rng.uniform(0.55, 0.85)
         shift = rng.uniform(-0.06, 0.06, 2) if hit else rng.uniform(-0.28, 0.28, 2)
@@ -133,13 +141,13 @@ def stack(rng: np.random.Generator) -> Scene:
                 position=(float(x), float(y), top + half + gap),
                 rotation=yaw,
                 velocity=(0.0, 0.0, 0.0 if hit or not index else 0.6 * index),
-                friction=0.35,
+                friction=0.3,
                 bounce=0.05,
             )
         )
         top += 2 * half + gap
     start = _on_table(heading, -rng.uniform(2.0, 2.3), rng.uniform(-0.25, 0.25))
-    speed = rng.uniform(2.2, 3.0) if hit else rng.uniform(0.7, 1.1)
+    speed = rng.uniform(2.8, 3.6) if hit else rng.uniform(0.7, 1.1)
     lane = heading if hit else heading + math.pi / 2 * float(rng.choice([-1, 1]))
     bodies.append(_rolling(rng, "sphere", colours[storeys], start, lane, speed, heavy=hit))
     return Scene(bodies=tuple(bodies), height=0.3)
@@ -148,7 +156,7 @@ def stack(rng: np.random.Generator) -> Scene:
 def push(rng: np.random.Generator) -> Scene:
     """A grey board sweeps across the table and shoves what stands in its way."""
     colours = _colours(rng)
-    heading = rng.uniform(0, 2 * math.pi)
+    heading = rng.integers(4) * math.pi / 2 + rng.uniform(-0.25, 0.25)
     speed = rng.uniform(0.9, 1.4)
     ahead, across = math.cos(heading), math.sin(heading)
     start = _on_table(heading, -2.5, 0.0)
@@ -172,6 +180,29 @@ SCENARIOS: dict[str, Callable[[np.random.Generator], Scene]] = {
     "stack": stack,
     "push": push,
 }
+
+
+def draw_scene(rng: np.random.Generator, scenario: str) -> Scene:
+    """Draw scenes of a scenario until one has room for all its bodies."""
+    for _ in range(MAX_DRAWS):
+        scene = SCENARIOS[scenario](rng)
+        if _has_room(scene.bodies):
+            return scene
+    raise AssertionError(f"{scenario}: no scene without overlaps in {MAX_DRAWS} draws")
+
+
+def _has_room(bodies: tuple[Body, ...]) -> bool:
+    """No bounding box reaches through the walls, or into another, by more than a centimetre.
+
+    Overlapping bodies fly apart at ten metres a second.
+    """
+    centres = np.array([body.position for body in bodies])
+    halves = np.array([world_half_extents(body) for body in bodies])
+    if np.any(np.abs(centres[:, :2]) + halves[:, :2] > HALF_TABLE):
+        return False
+    gaps = np.abs(centres[:, None] - centres[None]) - (halves[:, None] + halves[None])
+    overlaps = np.all(gaps < -0.01, axis=-1)
+    return not np.any(np.triu(overlaps, k=1))
 
 
 def _colours(rng: np.random.Generator) -> list[str]:
@@ -239,7 +270,8 @@ def _rolling(
         velocity=(speed * ahead, speed * across, 0.0),
         spin=(-speed / size[0] * across, speed / size[0] * ahead, 0.0),
         friction=0.4,
-        bounce=0.5,
+        bounce=0.75,
+        density=300.0 if heavy else 100.0,
     )
 
 
@@ -252,7 +284,7 @@ def _moving(
         return _rolling(rng, shape, colour, start, heading, speed)
     body = _standing(rng, shape, colour, start, friction=0.04)
     velocity = (speed * math.cos(heading), speed * math.sin(heading), 0.0)
-    return replace(body, velocity=velocity, bounce=0.5)
+    return replace(body, velocity=velocity, bounce=0.75)
 
 
 def _standing(

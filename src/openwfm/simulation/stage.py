@@ -86,9 +86,7 @@ class Stage:
                 for pair in self._touching():
                     first.setdefault(pair, frame)
         contacts = sorted((frame, body, other) for (body, other), frame in first.items())
-        return np.stack(frames), Recording(
-            positions=np.stack(positions), contacts=tuple(contacts)
-        )
+        return np.stack(frames), Recording(positions=np.stack(positions), contacts=tuple(contacts))
 
     def _touching(self) -> set[tuple[int, int]]:
         """Pairs in contact, the body with the larger label first; walls are left out."""
@@ -153,7 +151,7 @@ class Stage:
         model.geom_contype[geom] = model.geom_conaffinity[geom] = 1
         model.geom_friction[geom, 0] = body.friction
         model.geom_solref[geom] = contact_softness(body.bounce)
-        mass = 100 * volume(body.shape, body.size)
+        mass = body.density * volume(body.shape, body.size)
         model.body_mass[owner] = mass
         model.body_inertia[owner] = mass * np.asarray(unit_inertia(body.shape, body.size))
 
@@ -161,7 +159,9 @@ class Stage:
 def _sky(look: Look) -> np.ndarray:
     """Six square faces one below the other: a plain background, slightly lighter at the top."""
     ramp = np.linspace(1.08, 0.92, SKY_SIDE)[:, None, None]
-    face = np.clip(np.asarray(look.background) * np.broadcast_to(ramp, (SKY_SIDE, SKY_SIDE, 1)), 0, 1)
+    face = np.clip(
+        np.asarray(look.background) * np.broadcast_to(ramp, (SKY_SIDE, SKY_SIDE, 1)), 0, 1
+    )
     up, down = np.full_like(face, face[0, 0]), np.full_like(face, face[-1, 0])
     return np.concatenate([face, face, up, down, face, face])
 

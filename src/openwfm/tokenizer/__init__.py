@@ -1,0 +1,7 @@
+"""Causal wavelet video tokenizers."""
+
+from openwfm.tokenizer.autoencoder import VideoTokenizer, load_tokenizer
+from openwfm.tokenizer.config import TokenizerConfig
+from openwfm.tokenizer.presets import preset
+
+__all__ = ["TokenizerConfig", "VideoTokenizer", "load_tokenizer", "preset"]

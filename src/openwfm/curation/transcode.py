@@ -1,0 +1,151 @@
+"""Stage 3: every clip becomes an mp4 of its own: H.264, square, at a constant frame rate."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+from av.filter import Graph
+from av.video.frame import PictureType, VideoFrame
+
+from openwfm.curation.frames import read_frames
+from openwfm.curation.record import Clip, Media, Record, RejectedError, VideoFacts
+
+ID_LENGTH = 20
+
+
+class Transcode:
+    """Centre crop, area resize and resampling by time stamps.
+
+    Rotation flags and non-square pixels are applied, any pixel format becomes 8-bit 4:2:0. The
+    clips of a source are asked for in order, so one pass over the file decodes all of them.
+    """
+
+    name = "transcode"
+    accepts = Clip
+
+    def __init__(
+        self, *, size: int, fps: float, crf: int, keyframe_interval: int, max_seconds: float
+    ) -> None:
+        self.size = size
+        self.rate = Fraction(fps).limit_denominator(1001)
+        self.crf = crf
+        self.keyframe_interval = keyframe_interval
+        self.max_frames = math.ceil((max_seconds + 1) * self.rate)
+        self._file: Path | None = None
+        self._position = 0
+        self._frames: Iterator[tuple[float, VideoFrame]] = iter(())
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def process(self, record: Record) -> list[Record]:
+        assert isinstance(record, Clip) and record.origin is not None
+        facts, file = record.origin.facts, record.origin.file
+        assert facts is not None and file is not None
+        self._seek(file, record.start_frame)
+        wanted = _nearest(record.seconds * self.rate)
+        if wanted > self.max_frames:
+            raise RejectedError("timestamp_gap", f"{record.seconds:.1f} s between few frames")
+        try:
+            video, count = self._encode(self._resample(record), facts)
+        except BaseException:
+            self._file = None  # the decoder's position is unknown: begin again for the next clip
+            raise
+        clip = replace(
+            record,
+            id=hashlib.sha256(video).hexdigest()[:ID_LENGTH],
+            fps=float(self.rate),
+            width=self.size,
+            height=self.size,
+            num_frames=count,
+            num_bytes=len(video),
+            media=Media(video=video),
+        )
+        return [clip]
+
+    def _seek(self, file: Path, frame: int) -> None:
+        if file != self._file or frame < self._position:
+            self._file, self._position, self._frames = file, 0, read_frames(file)
+        for _ in islice(self._frames, frame - self._position):
+            pass
+        self._position = frame
+
+    def _resample(self, clip: Clip) -> Iterator[VideoFrame]:
+        """The source frame that is nearest in time to each tick of the output's clock."""
+        held, count = None, 0
+        for time, frame in islice(self._frames, clip.end_frame - clip.start_frame):
+            self._position += 1
+            due = _nearest((time - clip.start_seconds) * self.rate)
+            while held is not None and count < due:
+                yield held
+                count += 1
+            held = frame
+        if self._position < clip.end_frame or held is None:
+            raise RejectedError("truncated", f"the file ends before frame {clip.end_frame}")
+        while count < _nearest(clip.seconds * self.rate):
+            yield held
+            count += 1
+
+    def _encode(self, frames: Iterator[VideoFrame], facts: VideoFacts) -> tuple[bytes, int]:
+        buffer, graph, count = io.BytesIO(), None, 0
+        with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as out:
+            stream = out.add_stream("libx264", rate=self.rate)
+            stream.width = stream.height = self.size
+            stream.pix_fmt = "yuv420p"
+            context = stream.codec_context
+            context.gop_size, context.max_b_frames, context.thread_count = (
+                self.keyframe_interval, 0, 1,
+            )
+            context.time_base = 1 / self.rate
+            # sc_threshold=0 keeps keyframes on the grid that random access relies on.
+            context.options = {
+                "preset": "veryfast", "crf": str(self.crf), "sc_threshold": "0"
+            }  # fmt: skip
+            last, scaled = None, None
+            for frame in frames:
+                graph = graph or self._graph(frame, facts)
+                if frame is not last or scaled is None:
+                    graph.push(frame)
+                    last, scaled = frame, graph.pull()
+                    # Or the encoder would copy the source's choice of keyframes.
+                    scaled.pict_type = PictureType.NONE
+                scaled.pts, scaled.time_base = count, 1 / self.rate
+                out.mux(stream.encode(scaled))
+                count += 1
+            if not count:
+                raise RejectedError("no_frames", f"no frame at {float(self.rate)} fps")
+            out.mux(stream.encode())
+        return buffer.getvalue(), count
+
+    def _graph(self, frame: VideoFrame, facts: VideoFacts) -> Graph:
+        """crop → scale → rotate → yuv420p, in ffmpeg's own memory."""
+        side = min(facts.width * facts.pixel_aspect, facts.height)
+        width, height = max(1, round(side / facts.pixel_aspect)), max(1, round(side))
+        turn = {0: [], 90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}[facts.rotation]
+        graph = Graph()
+        nodes = [
+            graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format,
+                time_base=Fraction(1, 90000),
+            ),
+            graph.add("crop", f"{width}:{height}"),
+            graph.add("scale", f"{self.size}:{self.size}:flags=area:out_range=tv"),
+            *(graph.add("transpose", direction) for direction in turn),
+            graph.add("setsar", "1"),
+            graph.add("format", "yuv420p"),
+            graph.add("buffersink"),
+        ]  # fmt: skip
+        graph.link_nodes(*nodes).configure()
+        return graph
+
+
+def _nearest(value: float | Fraction) -> int:
+    return math.floor(value + 0.5)

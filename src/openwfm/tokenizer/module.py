@@ -1,0 +1,124 @@
+"""The LightningModule that trains a tokenizer on clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from openwfm.data.batch import VideoBatch
+from openwfm.randomness import derive_seed, torch_generator
+from openwfm.tokenizer.autoencoder import VideoTokenizer, read_net
+from openwfm.tokenizer.config import ReconstructionConfig, TokenizerConfig
+from openwfm.tokenizer.losses import PerceptualDistance, l1_loss, pick_frames, psnr, take_frames
+from openwfm.weights import load_strict, plain, read_weights
+
+
+class TokenizerModule(LightningModule):
+    """Reconstruction training; ``weights`` is a published folder to start from, of the same net."""
+
+    tokenizer: VideoTokenizer
+
+    def __init__(
+        self,
+        *,
+        net: TokenizerConfig,
+        objective: ReconstructionConfig,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        weights: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.net, self.objective = net, objective
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.weights, self.seed = weights, seed
+
+    def configure_model(self) -> None:
+        if hasattr(self, "tokenizer"):
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive_seed(self.seed, "tokenizer weights"))
+            self.tokenizer = VideoTokenizer(self.net)
+        if self.weights is not None:
+            config, tensors = read_weights(self.weights, kind="tokenizer")
+            published = read_net(config.get("net"), self.weights)
+            if published != self.net:
+                raise ValueError(
+                    f"model.weights={self.weights}: its net is {published}, "
+                    f"but model.net is {self.net}"
+                )
+            load_strict(self.tokenizer, tensors, self.weights)
+        if self.objective.perceptual > 0:
+            self.perceptual = PerceptualDistance()
+
+    def training_step(self, batch: VideoBatch, batch_idx: int) -> Tensor:
+        loss, _ = self._loss(batch, "train")
+        return loss
+
+    def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
+        _, reconstruction = self._loss(batch, "val")
+        self._log("val/psnr", psnr(reconstruction, _video(batch)).mean(), batch)
+
+    def _loss(self, batch: VideoBatch, stage: str) -> tuple[Tensor, Tensor]:
+        video = _video(batch)
+        reconstruction = self.tokenizer(video)
+        terms = {"l1": (self.objective.l1, l1_loss(reconstruction, video))}
+        step = self.global_step
+        if self.objective.perceptual > 0 and step >= self.objective.perceptual_start_step:
+            generator = torch_generator(self.seed, f"{stage} perceptual", step, self.global_rank)
+            count = self.objective.perceptual_frames
+            indices = pick_frames(len(video), video.shape[2], count, generator)
+            distance = self.perceptual(
+                take_frames(reconstruction, indices), take_frames(video, indices)
+            )
+            terms["perceptual"] = (self.objective.perceptual, distance)
+        loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
+        if not torch.isfinite(loss):
+            values = ", ".join(f"{name}={float(value)}" for name, (_, value) in terms.items())
+            raise ValueError(
+                f"{stage}/loss={float(loss)} at step {step} ({values}): "
+                f"must be finite; batch {', '.join(batch.key)}"
+            )
+        for name, (_, value) in terms.items():
+            self._log(f"{stage}/{name}", value, batch)
+        self._log(f"{stage}/loss", loss, batch)
+        return loss, reconstruction
+
+    def _log(self, name: str, value: Tensor, batch: VideoBatch) -> None:
+        training = name.startswith("train/")
+        self.log(
+            name,
+            value.detach(),
+            on_step=training,
+            on_epoch=not training,
+            prog_bar=name in ("train/loss", "val/psnr"),
+            batch_size=len(batch),
+            sync_dist=not training,
+        )
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.tokenizer.parameters())
+        if self.scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self.scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def export_config(self) -> dict[str, Any]:
+        """Config of a published folder; goes with :meth:`export_tensors`."""
+        return {"kind": "tokenizer", "net": plain(asdict(self.net))}
+
+    def export_tensors(self) -> dict[str, Tensor]:
+        return self.tokenizer.state_dict()
+
+
+def _video(batch: VideoBatch) -> Tensor:
+    if batch.video is None:
+        raise ValueError(f"batch.video: missing; a tokenizer learns from clips ({batch.key[0]})")
+    return batch.video
