@@ -141,11 +141,20 @@ def _check_keys(given: Iterable[str], signature: Signature, path: str, files: _F
 
 
 def _check_missing(config: DictConfig, files: _Files) -> None:
-    missing = sorted(OmegaConf.missing_keys(config))
+    missing = sorted(_missing(config, ""))
     if missing:
         raise ConfigError(
             f"{missing[0]}: needs a value, for instance `{missing[0]}=…`{files.where(missing[0])}"
         )
+
+
+def _missing(node: DictConfig, path: str) -> Iterator[str]:
+    """Keys whose value is ``???``; nothing is resolved (``hydra:`` only resolves inside a job)."""
+    for key, child in node.items_ex(resolve=False):
+        if OmegaConf.is_missing(node, key):
+            yield _join(path, str(key))
+        elif isinstance(child, DictConfig) and not child._is_none():
+            yield from _missing(child, _join(path, str(key)))
 
 
 def _join(path: str, key: str) -> str:

@@ -101,7 +101,10 @@ def test_condition_frames_must_leave_something_to_generate() -> None:
         conditioner.sampling(noise, noise, 0.1, text=None, fps=torch.ones(1))
     with pytest.raises(ValueError, match="max_frames=2: must be below the 2 latent frames"):
         conditioner.training(
-            noise[:, :, :2], draws(CONFIG, 1), text=torch.ones(1, 1, 6), fps=torch.ones(1),
+            noise[:, :, :2],
+            draws(CONFIG, 1),
+            text=torch.ones(1, 1, 6),
+            fps=torch.ones(1),
             padding_mask=None,
         )
 

@@ -95,7 +95,11 @@ def test_samples_do_not_see_each_other() -> None:
         for i in range(2):
             part = slice(i, i + 1)
             one = net(
-                latents[part], level[part], text=text[part], fps=fps[part], condition_mask=mask[part]
+                latents[part],
+                level[part],
+                text=text[part],
+                fps=fps[part],
+                condition_mask=mask[part],
             )
             assert torch.allclose(both[part], one, atol=1e-5)
 
@@ -116,7 +120,9 @@ def test_each_input_matters() -> None:
         reference = call(net, latents, **base)
         for name, value in base.items():
             changed = 12.0 if isinstance(value, float) else torch.randn_like(value)  # type: ignore
-            assert not torch.allclose(reference, call(net, latents, **{**base, name: changed})), name
+            assert not torch.allclose(reference, call(net, latents, **{**base, name: changed})), (
+                name
+            )
         assert torch.equal(reference, call(net, latents, **{**base, "padding_mask": None}))
 
 

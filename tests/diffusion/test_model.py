@@ -96,7 +96,9 @@ def test_text2world() -> None:
     conditioner = replace(CONDITIONER, min_frames=0, max_frames=0)
     model = build(replace(NET, condition_mask=False), conditioner)
     assert generate(model, condition=None, size=(4, 6)).shape == (2, 4, 3, 4, 6)
-    assert model.loss(torch.randn(SHAPE), model.draw(SHAPE, torch.Generator()), text=text(), fps=FPS)
+    assert model.loss(
+        torch.randn(SHAPE), model.draw(SHAPE, torch.Generator()), text=text(), fps=FPS
+    )
 
 
 def test_normalisation() -> None:
@@ -151,9 +153,7 @@ def test_bad_folder(
     tmp_path: Path, config: dict[str, object], tensors: dict[str, torch.Tensor], message: str
 ) -> None:
     model = build()
-    save_weights(
-        tmp_path, {**model.export_config(), **config}, {**model.state_dict(), **tensors}
-    )
+    save_weights(tmp_path, {**model.export_config(), **config}, {**model.state_dict(), **tensors})
     with pytest.raises(ValueError, match=message):
         load_world_model(tmp_path)
 

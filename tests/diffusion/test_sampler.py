@@ -51,7 +51,9 @@ def test_number_of_evaluations(kind: str, evaluations: int) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 35])
 def test_a_perfect_denoiser_is_reproduced(kind: str, steps: int) -> None:
     target = torch.randn(2, 3, 2, 2, 2)
-    found = sample(lambda x, s: target, torch.randn_like(target), replace(BASE, kind=kind, num_steps=steps))
+    found = sample(
+        lambda x, s: target, torch.randn_like(target), replace(BASE, kind=kind, num_steps=steps)
+    )
     assert torch.allclose(found, target, atol=1e-5)
 
 

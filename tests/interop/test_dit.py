@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -31,7 +30,7 @@ TINY = DiTConfig(
 
 
 @pytest.fixture
-def cosmos(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
+def cosmos(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """diffusers' module; where torchvision is missing, its nearest resize is stood in for."""
     module = pytest.importorskip("diffusers.models.transformers.transformer_cosmos")
     if not hasattr(module, "transforms"):
@@ -41,7 +40,7 @@ def cosmos(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
         modes = types.SimpleNamespace(NEAREST="nearest")
         stand_in = types.SimpleNamespace(functional=resize, InterpolationMode=modes)
         monkeypatch.setattr(module, "transforms", stand_in, raising=False)
-    yield module
+    return module
 
 
 def random_net(config: DiTConfig, seed: int = 0) -> DiT:
@@ -55,7 +54,9 @@ def random_net(config: DiTConfig, seed: int = 0) -> DiT:
     return net
 
 
-@pytest.mark.parametrize("batch, frames, rows, columns", [(1, 3, 8, 12), (2, 1, 4, 6), (3, 5, 6, 4)])
+@pytest.mark.parametrize(
+    "batch, frames, rows, columns", [(1, 3, 8, 12), (2, 1, 4, 6), (3, 5, 6, 4)]
+)
 @pytest.mark.parametrize("condition", [False, True])
 @pytest.mark.parametrize("padding", [False, True])
 @pytest.mark.parametrize("fps", [24, 10])

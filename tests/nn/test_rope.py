@@ -47,7 +47,9 @@ def test_angles_are_time_rows_columns_twice() -> None:
         for h in range(3):
             for w in range(2):
                 angles = []
-                for position, dim, ratio in zip((t * 2.0, h, w), dims, (2.0, 1.0, 3.0), strict=True):
+                for position, dim, ratio in zip(
+                    (t * 2.0, h, w), dims, (2.0, 1.0, 3.0), strict=True
+                ):
                     theta = 10000 * ratio ** (dim / (dim - 2))
                     angles += [position * theta ** (-2 * j / dim) for j in range(dim // 2)]
                 for j, angle in enumerate(angles):

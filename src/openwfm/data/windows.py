@@ -67,7 +67,7 @@ class FrameCache:
 
     def read(self, window: Window) -> UInt8[np.ndarray, "t h w c"]:
         start = self.spans[window.key][0] + window.start
-        return np.asarray(self.frames[start : start + window.num_frames])
+        return np.array(self.frames[start : start + window.num_frames])
 
     @classmethod
     def open(cls, folder: Path, index: ShardIndex, keys: Sequence[str]) -> FrameCache:

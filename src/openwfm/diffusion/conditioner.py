@@ -73,7 +73,7 @@ def used_length(text: Float[Tensor, "b n d"]) -> int:
 
 @dataclass(frozen=True)
 class Draws:
-    """All random numbers of a training step's conditioning, so that they can be tested and fixed."""
+    """All random numbers of a training step's conditioning, so that a test can fix them."""
 
     keep_text: Bool[Tensor, " b"]
     num_frames: Tensor
@@ -81,15 +81,11 @@ class Draws:
     noise: Float[Tensor, "b z f y x"]
 
     @classmethod
-    def of(
-        cls, config: ConditionerConfig, shape: torch.Size, generator: torch.Generator
-    ) -> Draws:
-        """Every number is drawn whatever the rates are, so that a rate does not shift the others."""
+    def of(cls, config: ConditionerConfig, shape: torch.Size, generator: torch.Generator) -> Draws:
+        """Every number is drawn whatever the rates, so that a rate does not shift the others."""
         b = shape[0]
         keep_text = torch.rand(b, generator=generator) >= config.text_dropout
-        count = torch.randint(
-            config.min_frames, config.max_frames + 1, (b,), generator=generator
-        )
+        count = torch.randint(config.min_frames, config.max_frames + 1, (b,), generator=generator)
         keep_frames = torch.rand(b, generator=generator) >= config.frames_dropout
         sigma = log_normal(
             b, p_mean=config.augment_p_mean, p_std=config.augment_p_std, generator=generator
@@ -136,7 +132,7 @@ class Conditioner:
                 f"batch.text: {length} tokens: must be at most "
                 f"conditioner.text_tokens={config.text_tokens}"
             )
-        return tokens[:, :length], config.text_tokens - length
+        return tokens[:, :length].float(), config.text_tokens - length
 
     def training(
         self,
@@ -147,7 +143,7 @@ class Conditioner:
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None,
     ) -> Condition:
-        """``latents`` normalised. Text and given frames are dropped as ``draws`` say, per sample."""
+        """``latents`` normalised. Text and given frames are dropped per sample by ``draws``."""
         if self.config.max_frames >= latents.shape[2]:
             raise ValueError(
                 f"conditioner.max_frames={self.config.max_frames}: must be below the "
@@ -182,6 +178,9 @@ class Conditioner:
         """
         if text is None:
             text = noise.new_zeros(len(noise), 0, self.config.text_width)
+        _check_shape("batch.text", text, (len(noise), *text.shape[1:]))
+        if given is not None:
+            _check_shape("condition", given, (*noise.shape[:2], given.shape[2], *noise.shape[3:]))
         tokens, null_tokens = self.text(text)
         condition = Condition(text=tokens, null_tokens=null_tokens, fps=fps)
         if given is None:
@@ -199,7 +198,14 @@ class Conditioner:
         return replace(condition, given=_given(frames, clean, levels, noise))
 
 
+def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name}: shape {tuple(tensor.shape)}: must be {shape}")
+
+
 def _given(frames: Tensor, clean: Tensor, sigma: Tensor, noise: Tensor) -> GivenFrames:
     level = sigma.to(clean.device)
     noised = clean + level.view(-1, 1, 1, 1, 1) * noise.to(clean.device)
-    return GivenFrames(frames=frames[:, None, :, None, None], clean=clean, noised=noised, sigma=level)
+    return GivenFrames(
+        frames=frames[:, None, :, None, None], clean=clean, noised=noised, sigma=level
+    )

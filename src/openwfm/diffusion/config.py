@@ -56,13 +56,15 @@ class DiTConfig:
             if len(value) != 3 or min(value) <= 0:
                 raise ValueError(f"net.{name}={value}: must be three positive numbers (t, h, w)")
             object.__setattr__(self, name, value)
-        names = ("in_channels", "out_channels", "width", "num_blocks", "num_heads", "mlp_ratio")
-        names += ("text_width", "adaln_rank", "base_fps")
+        names = ["in_channels", "out_channels", "width", "num_blocks", "num_heads", "mlp_ratio"]
+        names += ["text_width", "adaln_rank", "base_fps"]
         _positive("net", {name: getattr(self, name) for name in names})
         if self.extra_channels < 0:
             raise ValueError(f"net.extra_channels={self.extra_channels}: must not be negative")
         if self.width % self.num_heads:
-            raise ValueError(f"net.width={self.width}: must divide by net.num_heads={self.num_heads}")
+            raise ValueError(
+                f"net.width={self.width}: must divide by net.num_heads={self.num_heads}"
+            )
         axis_dims(self.head_dim)
         for size, patch in zip(self.max_size, self.patch, strict=True):
             if size % patch:
@@ -120,8 +122,8 @@ class ConditionerConfig:
     def __post_init__(self) -> None:
         names = ("text_width", "text_tokens", "augment_p_std")
         _positive("conditioner", {name: getattr(self, name) for name in names})
-        names = ("text_dropout", "frames_dropout")
-        _rate("conditioner", {name: getattr(self, name) for name in names})
+        rates = {"text_dropout": self.text_dropout, "frames_dropout": self.frames_dropout}
+        _rate("conditioner", rates)
         if not 0 <= self.min_frames <= self.max_frames:
             raise ValueError(
                 f"conditioner.min_frames={self.min_frames}: must be between 0 and "

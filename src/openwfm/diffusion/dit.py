@@ -8,6 +8,8 @@ rounding (tests/interop/test_dit.py). Ports: ``channels`` are concatenated to th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +94,8 @@ class DiT(nn.Module):
             raise ValueError(
                 f"text: width {text.shape[-1]}: must be net.text_width={self.config.text_width}"
             )
-        return [block.cross_attention.keys(text, null_tokens) for block in self.blocks]
+        blocks = cast(Iterable[Block], self.blocks)
+        return [block.cross_attention.keys(text, null_tokens) for block in blocks]
 
     def forward(
         self,
@@ -220,8 +223,8 @@ def initialise(net: DiT) -> None:
                 nn.init.xavier_uniform_(weight)
     for linear in (net.level.linear_1, net.level.linear_2):
         nn.init.normal_(linear.weight, std=0.02)
-    for block in net.blocks:
-        for modulation in block.modulations:
+    for block in cast(Iterable[Block], net.blocks):
+        for modulation in cast(Iterable[LowRankModulation], block.modulations):
             nn.init.zeros_(modulation.up.weight)
     if net.position is not None:
         for table in net.position.parameters():

@@ -75,9 +75,7 @@ class DiffusionWorldModel(nn.Module):
         self.register_buffer("latent_mean", torch.full((net.in_channels, 1), torch.nan))
         self.register_buffer("latent_std", torch.full((net.in_channels, 1), torch.nan))
 
-    def set_latent_statistics(
-        self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]
-    ) -> None:
+    def set_latent_statistics(self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]) -> None:
         """Raises ValueError when they are not finite, not positive, or of another channel count."""
         channels = self.net.config.in_channels
         if mean.ndim != 2 or mean.shape != std.shape or len(mean) != channels:
@@ -98,9 +96,7 @@ class DiffusionWorldModel(nn.Module):
                 "statistics of the training latents, or start from published weights"
             )
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *rest: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """The number of columns of the statistics is data, so take the checkpoint's."""
         for name in ("latent_mean", "latent_std"):
             saved = state_dict.get(prefix + name)
@@ -126,9 +122,7 @@ class DiffusionWorldModel(nn.Module):
     def draw(self, shape: torch.Size, generator: torch.Generator) -> StepDraws:
         """Noise levels, noise and conditioning of a step, for latents of ``shape``; on the CPU."""
         config = self.objective
-        sigma = log_normal(
-            shape[0], p_mean=config.p_mean, p_std=config.p_std, generator=generator
-        )
+        sigma = log_normal(shape[0], p_mean=config.p_mean, p_std=config.p_std, generator=generator)
         if config.scale_by_frames:
             sigma = sigma * frame_factor(shape[2])
         noise = torch.randn(shape, generator=generator)
@@ -181,18 +175,23 @@ class DiffusionWorldModel(nn.Module):
         sampler = sampler or self.sampler
         if condition is None and size is None:
             raise ValueError("size: missing; without condition frames give latent (rows, columns)")
-        rows, columns = condition.shape[3:] if condition is not None else size or (0, 0)
         channels = self.net.config.in_channels
+        rows, columns = condition.shape[-2:] if condition is not None else size or (0, 0)
         shape = (channels, num_latent_frames, int(rows), int(columns))
         noise, augment = (
             self._noise(seed, purpose, len(fps), shape)
             for purpose in ("sample/initial", "sample/condition")
         )
+        if condition is not None and (condition.ndim != 5 or condition.shape[1] != channels):
+            raise ValueError(
+                f"condition: shape {tuple(condition.shape)}: must be (batch, {channels}, frames, "
+                "rows, columns)"
+            )
         given = None if condition is None else self.normalise(condition)
         filled = self.conditioner.sampling(
             given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)
         )
-        use_guidance = sampler.guidance > 0 and text is not None
+        use_guidance = sampler.guidance > 0 and not (text is None and negative_text is None)
         if use_guidance:
             if self.conditioner.config.text_dropout == 0 and negative_text is None:
                 raise ValueError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -20,7 +21,7 @@ from openwfm.randomness import derive_seed, torch_generator
 from openwfm.tokenizer import VideoTokenizer, load_tokenizer
 from openwfm.weights import load_strict
 
-Parameters = Iterable[Mapping[str, Any]]
+Groups = Iterable[dict[str, Any]]
 
 
 class DiffusionModule(L.LightningModule):
@@ -39,7 +40,7 @@ class DiffusionModule(L.LightningModule):
         conditioner: ConditionerConfig,
         sampler: SamplerConfig,
         tokenizer: str,
-        optimizer: Callable[[Parameters], Optimizer],
+        optimizer: Callable[[Groups], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None,
         weights: str | None,
         seed: int,
@@ -84,9 +85,7 @@ class DiffusionModule(L.LightningModule):
         self.configure_model()
         return self._frozen[0].to(self.device)
 
-    def set_latent_statistics(
-        self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]
-    ) -> None:
+    def set_latent_statistics(self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]) -> None:
         self.world_model.set_latent_statistics(mean, std)
 
     def on_fit_start(self) -> None:
@@ -125,9 +124,7 @@ class DiffusionModule(L.LightningModule):
         self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         self.log("val/edm", edm, batch_size=len(batch), sync_dist=True)
 
-    def _loss(
-        self, batch: VideoBatch, latents: Tensor, draws: StepDraws
-    ) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: VideoBatch, latents: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
         loss, edm = self.world_model.loss(
             latents, draws, text=batch.text, fps=batch.fps, padding_mask=batch.padding_mask
         )
@@ -154,18 +151,22 @@ class DiffusionModule(L.LightningModule):
         rows = {"tokenizer": latents, "generated": generated}
         return {name: self.tokenizer.decode(row).clamp(-1, 1) for name, row in rows.items()}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weight decay acts on matrices only: not on norms, position tables or the loss's u."""
-        decayed, plain = [], []
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for name, parameter in self.world_model.named_parameters():
             matrix = parameter.ndim >= 2 and not name.startswith(("net.position.", "logvar."))
             (decayed if matrix else plain).append(parameter)
-        groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        groups: Groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         optimizer = self.optimizer(groups)
         if self.scheduler is None:
             return {"optimizer": optimizer}
-        scheduler = {"scheduler": self.scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        schedule: LRSchedulerConfigType = {
+            "scheduler": self.scheduler(optimizer),
+            "interval": "step",
+        }
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def export_config(self) -> dict[str, Any]:
         return self.world_model.export_config()

@@ -12,7 +12,7 @@ UNCERTAINTY_FEATURES = 128
 
 
 def edm_weight(sigma: Float[Tensor, " b"], sigma_data: float) -> Float[Tensor, " b"]:
-    """lambda(sigma) = (sigma² + sigma_data²) / (sigma·sigma_data)², so that F's loss is unweighted."""
+    """(sigma² + sigma_data²) / (sigma·sigma_data)²: makes the loss on F unweighted."""
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 

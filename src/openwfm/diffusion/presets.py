@@ -16,7 +16,7 @@ PRESETS: dict[str, DiTConfig] = {
     "dit_14b_video2world": replace(_14B, condition_mask=True),
     "dit_nano": DiTConfig(
         width=256,
-        num_blocks=6,
+        num_blocks=5,
         num_heads=4,
         text_width=384,
         adaln_rank=32,

@@ -29,7 +29,7 @@ BLOCK_KEY = re.compile(r"blocks\.block(\d+)\.")
 
 
 def release_names(config: DiTConfig) -> Names:
-    """Ours to the original ``model.pt`` (its prefix ``net.`` removed; "affline" is its spelling)."""
+    """Ours to the original ``model.pt``, without its prefix ``net.`` ("affline" is theirs)."""
     names: Names = {
         "patch_in.weight": ("x_embedder.proj.1.weight",),
         "level.linear_1.weight": ("t_embedder.1.linear_1.weight",),
@@ -105,7 +105,7 @@ def import_tensors(tensors: Mapping[str, Tensor], names: Names, source: str) -> 
 
 def export_tensors(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
     """Our tensors under their names, stacked ones taken apart."""
-    exported = {}
+    exported: dict[str, Tensor] = {}
     for ours, keys in names.items():
         parts = tensors[ours].chunk(len(keys))
         exported |= {key: part.clone() for key, part in zip(keys, parts, strict=True)}
@@ -130,7 +130,9 @@ def load_nvidia_dit(
         if not IGNORED.search(key)
     }
     config = _read_config(tensors, rope_scale, patch, padding_mask, base_fps)
-    return _build(config, import_tensors(tensors, release_names(config), "state dict"), "state dict")
+    return _build(
+        config, import_tensors(tensors, release_names(config), "state dict"), "state dict"
+    )
 
 
 def _read_config(
@@ -163,10 +165,10 @@ def _read_config(
             f"{latent} latent and {int(padding_mask)} padding ones: must be 0 or 1"
         )
     learnable = "extra_pos_embedder.pos_emb_t" in tensors
-    sizes = DiTConfig.__dataclass_fields__["max_size"].default
+    sizes = DiTConfig.max_size
     if learnable:
-        rows = [len(tensors[f"extra_pos_embedder.pos_emb_{a}"]) for a in "thw"]
-        sizes = tuple(row * p for row, p in zip(rows, patch, strict=True))
+        t, h, w = (len(tensors[f"extra_pos_embedder.pos_emb_{axis}"]) for axis in "thw")
+        sizes = (t * patch[0], h * patch[1], w * patch[2])
     return DiTConfig(
         in_channels=latent,
         out_channels=latent,
@@ -194,7 +196,7 @@ def export_nvidia_dit(net: DiT) -> dict[str, Tensor]:
 
 def from_diffusers_dit(module: CosmosTransformer3DModel) -> DiT:
     """Our eval-mode network with the weights of theirs."""
-    theirs: Any = module.config
+    theirs: Any = module.config  # type: ignore[attr-defined]
     condition = theirs.in_channels - theirs.out_channels
     unsupported = [
         name
@@ -203,8 +205,8 @@ def from_diffusers_dit(module: CosmosTransformer3DModel) -> DiT:
     ]
     if condition not in (0, 1) or unsupported:
         raise ValueError(
-            f"diffusers config: in_channels={theirs.in_channels}, {unsupported}: must be a Cosmos 1 "
-            "network (one condition mask at most, no projections)"
+            f"diffusers config: in_channels={theirs.in_channels}, {unsupported}: must be a "
+            "Cosmos 1 network (one condition mask at most, no projections)"
         )
     config = DiTConfig(
         in_channels=theirs.out_channels,
@@ -222,7 +224,8 @@ def from_diffusers_dit(module: CosmosTransformer3DModel) -> DiT:
         max_size=tuple(theirs.max_size),
         position_embedding="learnable" if theirs.extra_pos_embed_type else "none",
     )
-    tensors = import_tensors(module.state_dict(), diffusers_names(config), "diffusers module")
+    state: dict[str, Tensor] = module.state_dict()  # type: ignore[attr-defined]
+    tensors = import_tensors(state, diffusers_names(config), "diffusers module")
     return _build(config, tensors, "diffusers module")
 
 

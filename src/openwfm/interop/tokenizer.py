@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from openwfm.extras import require
 from openwfm.tokenizer.autoencoder import VideoTokenizer
 from openwfm.tokenizer.config import TokenizerConfig
 from openwfm.weights import load_strict
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKLCosmos
 
 _TO_ORIGINAL = (
     (r"^encoder\.levels\.", "encoder.down."),
@@ -64,7 +61,9 @@ _ORIGINAL_TO_DIFFUSERS = (
 
 # Constants of the wavelet, stored by some releases.
 _CONSTANTS = ("wavelets", "_arange", "patch_size_buffer")
-_RESAMPLING = re.compile(r"^(encoder\.down\.(\d+)\.downsample|decoder\.up\.(\d+)\.upsample)\.(conv\d)\.")
+_RESAMPLING = re.compile(
+    r"^(encoder\.down\.(\d+)\.downsample|decoder\.up\.(\d+)\.upsample)\.(conv\d)\."
+)
 
 
 def original_name(name: str) -> str:
@@ -75,7 +74,7 @@ def original_name(name: str) -> str:
 
 
 def diffusers_name(name: str, num_levels: int) -> str:
-    """Name in ``AutoencoderKLCosmos`` of one of our tensors; its decoder counts from the deepest."""
+    """Name in ``AutoencoderKLCosmos`` of one of our tensors; decoder levels count down there."""
     name = original_name(name)
     name = re.sub(
         r"^decoder\.up\.(\d+)\.",
@@ -100,12 +99,12 @@ def _build(
     return tokenizer.eval()
 
 
-def from_diffusers_tokenizer(module: AutoencoderKLCosmos) -> VideoTokenizer:
-    """Our tokenizer with the weights of ``module``.
+def from_diffusers_tokenizer(module: nn.Module) -> VideoTokenizer:
+    """Our tokenizer with the weights of ``module``, a diffusers ``AutoencoderKLCosmos``.
 
     Raises ValueError when ``module`` has a wavelet, attention or output that ours has not.
     """
-    theirs = module.config
+    theirs: Any = module.config
     encoder, decoder = theirs.encoder_block_out_channels, theirs.decode_block_out_channels
     if theirs.patch_type != "haar" or theirs.in_channels != theirs.out_channels:
         raise ValueError(
@@ -137,7 +136,7 @@ def from_diffusers_tokenizer(module: AutoencoderKLCosmos) -> VideoTokenizer:
     )
 
 
-def to_diffusers_tokenizer(tokenizer: VideoTokenizer) -> AutoencoderKLCosmos:
+def to_diffusers_tokenizer(tokenizer: VideoTokenizer) -> nn.Module:
     """An eval-mode ``AutoencoderKLCosmos`` with our weights.
 
     Its latent statistics are left out, because they belong to other weights. Raises ValueError for
@@ -150,7 +149,7 @@ def to_diffusers_tokenizer(tokenizer: VideoTokenizer) -> AutoencoderKLCosmos:
             f"tokenizer.z_channels={config.z_channels}: diffusers needs latent_channels="
             f"{config.latent_channels} to equal it, and num_groups={config.num_groups} to be 1"
         )
-    module = diffusers.AutoencoderKLCosmos(
+    module: nn.Module = diffusers.AutoencoderKLCosmos(
         in_channels=config.in_channels,
         out_channels=config.in_channels,
         latent_channels=config.latent_channels,

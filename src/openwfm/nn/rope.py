@@ -20,7 +20,7 @@ def axis_dims(head_dim: int) -> tuple[int, int, int]:
 
 
 def axis_theta(dim: int, ratio: float) -> float:
-    """Base of the geometric frequencies, NTK-extended by ``ratio``: 20671.16 for dim 44, ratio 2."""
+    """Base of the frequencies, NTK-extended by ``ratio``: 20671.16 for dim 44 and ratio 2."""
     return 10000.0 * float(ratio) ** (dim / (dim - 2))
 
 

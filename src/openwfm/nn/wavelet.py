@@ -37,9 +37,7 @@ def haar_signs(patch_size: int) -> Float[Tensor, "bands pixels"]:
     return bits.permute(0, *order).reshape(patch_size**3, patch_size**3)
 
 
-def haar_forward(
-    video: Float[Tensor, "b c t h w"], patch_size: int
-) -> Float[Tensor, "b f y x d"]:
+def haar_forward(video: Float[Tensor, "b c t h w"], patch_size: int) -> Float[Tensor, "b f y x d"]:
     """Bands of ``video``, channels last: d = patch_size³·c, band-major.
 
     The first frame is repeated to fill a patch of its own, so t must be 1 + patch_size·n and
@@ -53,9 +51,7 @@ def haar_forward(
     return rearrange(bands, "b t h w c k -> b t h w (k c)")
 
 
-def haar_inverse(
-    bands: Float[Tensor, "b f y x d"], patch_size: int
-) -> Float[Tensor, "b c t h w"]:
+def haar_inverse(bands: Float[Tensor, "b f y x d"], patch_size: int) -> Float[Tensor, "b c t h w"]:
     """Inverse of :func:`haar_forward`; t = 1 + patch_size·(f - 1)."""
     p = patch_size
     # Contiguous, because linear turns a transposed input into thousands of 3x64 products.

@@ -117,9 +117,19 @@ def rotate_back(rotation: Quaternion, vector: Vector) -> np.ndarray:
 
 
 def world_half_extents(body: Body) -> np.ndarray:
-    """Half sides of a box along the world's axes that holds the body at its first frame."""
-    axes = [rotate_back(body.rotation, axis) for axis in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
-    return np.abs(np.stack(axes)) @ np.asarray(half_extents(body.shape, body.size))
+    """Half sides of the smallest box along the world's axes that holds the body at its start."""
+    own = [rotate_back(body.rotation, axis) for axis in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    axes, extents = np.stack(own), np.asarray(half_extents(body.shape, body.size))
+    if body.shape == "box":
+        reach = np.abs(axes) @ extents
+    elif body.shape in ("sphere", "ellipsoid"):
+        reach = np.linalg.norm(axes * extents, axis=1)
+    else:
+        radius, half, _ = body.size
+        along = np.abs(axes[:, 2])
+        round_part = 1.0 if body.shape == "capsule" else np.sqrt(np.maximum(0, 1 - along**2))
+        reach = half * along + radius * round_part
+    return np.asarray(reach)
 
 
 def contact_softness(bounce: float, frequency: float = 80.0) -> tuple[float, float]:

@@ -20,6 +20,8 @@ DEFECTS = ("title", "frozen", "duplicate", "black")
 DEFECT_SHARE, DISSOLVE_SHARE = 0.12, 0.06
 SHOT_SECONDS, TITLE_SECONDS = (2.1, 3.3), 2.0
 MIN_SHOTS, MAX_SHOTS = 8, 14
+# Four defects apart from each other leave two neighbours to dissolve in ten shots, not in nine.
+MIN_SHOTS_ALONE = 10
 DISSOLVE_FRAMES = 12
 
 
@@ -63,7 +65,9 @@ class Take:
 def plan_footage(*, num_takes: int, seed: int, fps: int) -> tuple[Take, ...]:
     """The takes of a film. There is at least one of each defect and one dissolve in all."""
     rng = numpy_generator(seed, "footage plan")
-    takes = [_plan_shots(rng, index, seed, fps) for index in range(num_takes)]
+    fewest = MIN_SHOTS if num_takes > 1 else MIN_SHOTS_ALONE
+    counts = rng.integers(fewest, MAX_SHOTS + 1, num_takes).tolist()
+    takes = [_plan_shots(rng, i, count, seed, fps) for i, count in enumerate(counts)]
     slots = _defect_slots(rng, takes)
     wanted = round(DEFECT_SHARE * sum(len(shots) for shots in takes))
     slots = slots[: max(len(DEFECTS), wanted)]
@@ -83,10 +87,10 @@ def plan_footage(*, num_takes: int, seed: int, fps: int) -> tuple[Take, ...]:
     )
 
 
-def _plan_shots(rng: np.random.Generator, take: int, seed: int, fps: int) -> list[Shot]:
+def _plan_shots(rng: np.random.Generator, take: int, count: int, seed: int, fps: int) -> list[Shot]:
     shots: list[Shot] = []
     order: list[str] = []
-    for index in range(int(rng.integers(MIN_SHOTS, MAX_SHOTS + 1))):
+    for index in range(count):
         order = order or [str(name) for name in rng.permutation(list(SCENARIOS))]
         own = derive_seed(seed, "shot", take, index)
         stays = bool(shots) and rng.random() < 0.3

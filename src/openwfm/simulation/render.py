@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -64,6 +65,8 @@ class Renderer:
     """
 
     def __init__(self, model: mujoco.MjModel, backend: str, size: int, supersample: int) -> None:
+        # PyOpenGL reports at INFO that its optional accelerator is absent.
+        logging.getLogger("OpenGL").setLevel(logging.WARNING)
         # One rasteriser thread for each process: several processes share the cores.
         os.environ.setdefault("LP_NUM_THREADS", "1")
         os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = backend

@@ -110,7 +110,7 @@ class Stage:
             start = model.tex_adr[texture]
             model.tex_data[start : start + data.size] = data
         model.light_dir[0] = np.asarray(look.light) / np.linalg.norm(look.light)
-        model.light_diffuse[0] = 0.58 * look.brightness
+        model.light_diffuse[0] = 0.54 * look.brightness
         model.geom_rgba[model.geom("rim0").id : model.geom("rim3").id + 1, :3] = (
             0.75 * look.texture.mean((0, 1))
         )
@@ -158,10 +158,8 @@ class Stage:
 
 def _sky(look: Look) -> np.ndarray:
     """Six square faces one below the other: a plain background, slightly lighter at the top."""
-    ramp = np.linspace(1.08, 0.92, SKY_SIDE)[:, None, None]
-    face = np.clip(
-        np.asarray(look.background) * np.broadcast_to(ramp, (SKY_SIDE, SKY_SIDE, 1)), 0, 1
-    )
+    ramp = np.linspace(1.08, 0.92, SKY_SIDE)[:, None, None].repeat(SKY_SIDE, axis=1)
+    face = np.clip(np.asarray(look.background) * ramp, 0, 1)
     up, down = np.full_like(face, face[0, 0]), np.full_like(face, face[-1, 0])
     return np.concatenate([face, face, up, down, face, face])
 
@@ -194,7 +192,7 @@ def _model_xml(timestep: float, side: int) -> str:
     <global offwidth="{side}" offheight="{side}" fovy="{FOV_DEGREES}"/>
     <quality offsamples="0" numslices="24" numstacks="12" numquads="1"/>
     <map znear="0.05" zfar="20"/>
-    <headlight active="1" ambient="0.36 0.36 0.36" diffuse="0 0 0" specular="0 0 0"/>
+    <headlight active="1" ambient="0.42 0.42 0.42" diffuse="0 0 0" specular="0 0 0"/>
   </visual>
   <asset>
     <texture name="table" type="2d" builtin="flat" width="{TEXTURE_SIDE}" height="{TEXTURE_SIDE}"/>

@@ -56,7 +56,7 @@ class TokenizerConfig:
         for width in (self.channels, *self.widths):
             if width % self.num_groups:
                 raise ValueError(
-                    f"tokenizer.num_groups={self.num_groups}: must divide every width; {width} is one"
+                    f"tokenizer.num_groups={self.num_groups}: must divide every width, so {width}"
                 )
 
     def _check_compression(self) -> None:

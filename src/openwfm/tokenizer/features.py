@@ -55,7 +55,7 @@ _BLOCKS = (
 
 def load_backbone() -> dict[str, Tensor]:
     """The published tensors; MissingExtraError names the extra when the package is missing."""
-    path = package_folder(WEIGHTS_PACKAGE, extra="train") / WEIGHTS_FILE
+    path = package_folder(WEIGHTS_PACKAGE, extra="perceptual") / WEIGHTS_FILE
     if not path.is_file():
         raise ValueError(f"{path}: no such file; reinstall {WEIGHTS_PACKAGE}")
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,21 +21,21 @@ def l1_loss(
 def psnr(
     reconstruction: Float[Tensor, "b c t h w"], video: Float[Tensor, "b c t h w"]
 ) -> Float[Tensor, " b"]:
-    """Decibels for each clip, of values clamped to [-1, 1]; the peak is 2."""
+    """Decibels for each clip, of values clamped to [-1, 1]; the peak is 2, the most 100 dB."""
     error = (reconstruction.clamp(-1, 1) - video).square().mean((1, 2, 3, 4))
-    return -10 * torch.log10(error.clamp_min(1e-10) / 4)
+    return -10 * torch.log10((error / 4).clamp_min(1e-10))
 
 
 def pick_frames(
     num_clips: int, num_frames: int, count: int, generator: torch.Generator
-) -> Float[Tensor, "b k"]:
+) -> Int[Tensor, "b k"]:
     """Indices of ``count`` different frames of each clip (all of them if there are fewer)."""
     order = torch.rand(num_clips, num_frames, generator=generator).argsort(1)
     return order[:, :count]
 
 
 def take_frames(
-    video: Float[Tensor, "b c t h w"], indices: Float[Tensor, "b k"]
+    video: Float[Tensor, "b c t h w"], indices: Int[Tensor, "b k"]
 ) -> Float[Tensor, "bk c h w"]:
     rows = torch.arange(len(video), device=video.device)[:, None]
     return rearrange(video[rows, :, indices.to(video.device)], "b k c h w -> (b k) c h w")

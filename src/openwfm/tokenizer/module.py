@@ -81,9 +81,9 @@ class TokenizerModule(LightningModule):
             terms["perceptual"] = (self.objective.perceptual, distance)
         loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
         if not torch.isfinite(loss):
-            values = ", ".join(f"{name}={float(value)}" for name, (_, value) in terms.items())
+            values = ", ".join(f"{name}={float(v.detach())}" for name, (_, v) in terms.items())
             raise ValueError(
-                f"{stage}/loss={float(loss)} at step {step} ({values}): "
+                f"{stage}/loss={float(loss.detach())} at step {step} ({values}): "
                 f"must be finite; batch {', '.join(batch.key)}"
             )
         for name, (_, value) in terms.items():

@@ -32,7 +32,7 @@ class DiffusionWorld(World):
         self.model, self.tokenizer, self.facts = model, tokenizer, facts
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device | str = "cpu") -> DiffusionWorld:
+    def read(cls, folder: Path, *, device: torch.device | str = "cpu") -> DiffusionWorld:
         model = load_world_model(folder).to(device).requires_grad_(False)
         tokenizer = load_tokenizer(folder / "tokenizer").to(device).eval().requires_grad_(False)
         config = model.conditioner.config

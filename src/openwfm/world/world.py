@@ -123,7 +123,7 @@ class World(ABC):
             raise ValueError(
                 f"{folder / CONFIG}: family={config.get('family')}: must be one of: diffusion"
             )
-        return DiffusionWorld.load(folder, device=device)
+        return DiffusionWorld.read(folder, device=device)
 
     def generate(
         self,

@@ -1,0 +1,37 @@
+"""``openwfm generate run=RUN frames=clip.mp4 prompt="…" out=future.mp4``."""
+
+from __future__ import annotations
+
+import time
+
+from omegaconf import DictConfig
+
+from openwfm.config import build
+
+
+def main(config: DictConfig) -> int:
+    """Write one video that carries its provenance; returns 0."""
+    from openwfm.world import World
+    from openwfm.world.config import GenerateConfig
+
+    request = build(config.generate)
+    assert isinstance(request, GenerateConfig)
+    world = World.load(request.run, device=request.device)
+    start = time.perf_counter()
+    generation = world.generate(
+        frames=request.frames,
+        prompt=request.prompt,
+        num_frames=request.num_frames,
+        seed=request.seed,
+        guidance=request.guidance,
+        num_steps=request.num_steps,
+        fps=request.fps,
+        progress=True,
+    )
+    generation.save(request.out)
+    given = generation.provenance["condition"]["frames"]
+    print(
+        f"{request.out}: {generation.video.shape[1]} frames ({given} given), seed {request.seed}, "
+        f"{time.perf_counter() - start:.1f} s"
+    )
+    return 0

@@ -1,0 +1,37 @@
+"""What ``openwfm generate`` is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """None means what the weights say. ``run`` is a run folder or a folder of weights."""
+
+    run: str
+    out: str
+    frames: str | None = None
+    prompt: str = ""
+    num_frames: int | None = None
+    seed: int = 0
+    guidance: float | None = None
+    num_steps: int | None = None
+    fps: float | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if Path(self.out).suffix != ".mp4":
+            raise ValueError(f"out={self.out}: must end in .mp4")
+        object.__setattr__(self, "prompt", str(self.prompt))
+        for name in ("num_frames", "num_steps"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}={value}: must be a whole number, at least 1")
+        for name in ("guidance", "fps"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int | float):
+                raise ValueError(f"{name}={value}: must be a number")
+        if not isinstance(self.seed, int):
+            raise ValueError(f"seed={self.seed}: must be a whole number")
