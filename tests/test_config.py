@@ -23,18 +23,15 @@ TYPOS = [
     ("data.config.batchsize=3", ["data.config.batchsize", "data.config.batch_size"]),
     ("experiment=001_nano_tokeniser", ["001_nano_tokenizer", "conf/experiment"]),
     ("logger=wandbb", ["wandb", "conf/logger"]),
-    ("trainer.max_steps=", ["trainer.max_steps"]),
     ("+model.net.chanels=3", ["model.net.chanels", "channels"]),
     ("+model.optimizer.learning_rate=3", ["model.optimizer.learning_rate"]),
-    ("+callbacks.checkpoint.every_n_train_step=3", ["every_n_train_steps"]),
+    ("+callbacks.checkpoint.every_n_stps=3", ["callbacks.checkpoint.every_n_steps"]),
 ]
 
 
 @pytest.mark.parametrize("override, words", TYPOS)
 def test_a_typo_on_the_command_line(override: str, words: list[str]) -> None:
     overrides = ["data.config.shards=x", "paths.run=x", override]
-    if override == "trainer.max_steps=":
-        pytest.skip("an empty value is a legal string for Hydra; Lightning rejects it")
     with pytest.raises(ConfigError) as error:
         compose("train", overrides)
     assert all(word in str(error.value) for word in words), error.value
@@ -94,11 +91,11 @@ def test_a_missing_value_is_named() -> None:
 
 
 @pytest.mark.parametrize("experiment", sorted(f.stem for f in (CONF / "experiment").glob("*.yaml")))
-@pytest.mark.parametrize("debug", ["null", "fast"])
-def test_every_experiment_composes_and_checks(experiment: str, debug: str) -> None:
+@pytest.mark.parametrize("debug", [[], ["debug=fast"]])
+def test_every_experiment_composes_and_checks(experiment: str, debug: list[str]) -> None:
     config = compose(
         "train",
-        [f"experiment={experiment}", f"debug={debug}", "data.config.shards=x", "paths.run=x"],
+        [f"experiment={experiment}", *debug, "data.config.shards=x", "paths.run=x"],
     )
     check(config, "train")
 

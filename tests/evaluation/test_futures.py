@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from openwfm.data.batch import VideoBatch
-
 from openwfm.evaluation.futures import (
     CEILING,
     COPY,

@@ -31,7 +31,7 @@ def tokenizer_run(tmp_path_factory) -> Path:
 
 def test_a_tokenizer_run_is_measured_and_shown(tokenizer_run, tiny_shards):
     out, report = evaluate_run(
-        EvaluateConfig(run=str(tokenizer_run), data=str(tiny_shards), num_examples=1)
+        EvaluateConfig(run=str(tokenizer_run), shards=str(tiny_shards), num_examples=1)
     )
     found = read_json(out / "evaluation.json")
     assert out == tokenizer_run / "evaluation" and found["kind"] == "reconstruction"
@@ -50,7 +50,7 @@ def test_the_same_seed_gives_the_same_numbers(tokenizer_run, tiny_shards, tmp_pa
     def rows(name, **values):
         config = EvaluateConfig(
             run=str(tokenizer_run),
-            data=str(tiny_shards),
+            shards=str(tiny_shards),
             split="train",
             num_clips=5,
             out=str(tmp_path / name),
@@ -88,16 +88,16 @@ def test_the_run_says_which_data_it_held_out(tokenizer_run, tiny_shards, tmp_pat
 
 
 def test_mistakes_are_named(tokenizer_run, tiny_shards, tmp_path):
-    with pytest.raises(ValueError, match="data: missing"):
+    with pytest.raises(ValueError, match="shards: missing"):
         evaluate_run(EvaluateConfig(run=str(tokenizer_run)))
     save_weights(tmp_path / "other", {"kind": "cat"}, {"x": torch.zeros(1)})
     with pytest.raises(ValueError, match="kind=cat: must be tokenizer or world"):
-        evaluate_run(EvaluateConfig(run=str(tmp_path / "other"), data=str(tiny_shards)))
+        evaluate_run(EvaluateConfig(run=str(tmp_path / "other"), shards=str(tiny_shards)))
+    save_weights(tmp_path / "t", {"kind": "tokenizer"}, {"x": torch.zeros(1)})
     with pytest.raises(ValueError, match="out: missing"):
-        save_weights(tmp_path / "t", {"kind": "tokenizer"}, {"x": torch.zeros(1)})
-        evaluate_run(EvaluateConfig(run=str(tmp_path / "t"), data=str(tiny_shards)))
+        evaluate_run(EvaluateConfig(run=str(tmp_path / "t"), shards=str(tiny_shards)))
     with pytest.raises(ValueError, match="num_frames=33: longer than every clip"):
-        evaluate_run(EvaluateConfig(run=str(tokenizer_run), data=str(tiny_shards), num_frames=33))
+        evaluate_run(EvaluateConfig(run=str(tokenizer_run), shards=str(tiny_shards), num_frames=33))
 
 
 @pytest.mark.parametrize(

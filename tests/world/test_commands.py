@@ -60,7 +60,7 @@ def test_typos_name_the_nearest_key(verb, override, words):
 
 def test_evaluate_a_world(run_folder, tiny_shards, tmp_path, capsys):
     out = tmp_path / "found"
-    overrides = [f"run={run_folder}", f"data={tiny_shards}", f"out={out}", "kinds=[simulated]"]
+    overrides = [f"run={run_folder}", f"shards={tiny_shards}", f"out={out}", "kinds=[simulated]"]
     assert evaluate_command.main(compose("evaluate", overrides)) == 0
     found = read_json(out / "evaluation.json")
     assert found["kind"] == "futures" and found["future_frames"] == 8
@@ -78,7 +78,7 @@ def test_evaluate_a_world(run_folder, tiny_shards, tmp_path, capsys):
 def test_evaluation_regenerates_from_its_seed(run_folder, tiny_shards, tmp_path):
     def rows(name, seed):
         config = EvaluateConfig(
-            run=str(run_folder), data=str(tiny_shards), out=str(tmp_path / name), seed=seed
+            run=str(run_folder), shards=str(tiny_shards), out=str(tmp_path / name), seed=seed
         )
         evaluate_run(config)
         return (tmp_path / name / "clips.csv").read_text()

@@ -40,6 +40,51 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def folded(state: dict[str, Tensor], prefix: str) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Spatial weights (e c 3 3), temporal weights (f e 3 1) times batch norm, and the bias (4f)."""
+    convolutions = [f"{prefix}.Conv3D_{dilation}.layers" for dilation in DILATIONS]
+    spatial = [state[f"{name}.0.weight"][:, :, 0] for name in convolutions]
+    variance = state[f"{prefix}.bn.running_var"]
+    scale = state[f"{prefix}.bn.weight"] / torch.sqrt(variance + NORM_EPS)
+    bias = state[f"{prefix}.bn.bias"] - state[f"{prefix}.bn.running_mean"] * scale
+    temporal = [
+        state[f"{name}.1.weight"][..., 0] * part[:, None, None, None]
+        for name, part in zip(convolutions, scale.chunk(4), strict=True)
+    ]
+    return spatial, temporal, bias
+
+
+class Stem:
+    """The first layer as one convolution: with three channels it is cheaper to multiply its spatial
+    and temporal weights out, over the nine frames that the four dilated branches look at."""
+
+    OFFSETS = (-8, -4, -2, -1, 0, 1, 2, 4, 8)
+    REACH = 8
+
+    def __init__(self, state: dict[str, Tensor], prefix: str) -> None:
+        spatial, temporal, self.bias = folded(state, prefix)
+        rows = []
+        for near, far, dilation in zip(spatial, temporal, DILATIONS, strict=True):
+            product = torch.einsum("fek,ecyx->fkcyx", far[..., 0], near)
+            row = product.new_zeros(len(product), len(self.OFFSETS), *product.shape[2:])
+            row[:, [self.OFFSETS.index(o) for o in (-dilation, 0, dilation)]] = product
+            rows.append(row)
+        self.weight = torch.cat(rows).flatten(1, 2)
+
+    def __call__(
+        self, x: Float[Tensor, "c t h w"], before: Tensor | None
+    ) -> tuple[Float[Tensor, "f t h w"], Tensor]:
+        """Output with an empty last row; the next window may use it as ``before``."""
+        around = F.pad(x, (0, 0, 0, 0, self.REACH, self.REACH))
+        length = x.shape[1]
+        stacked = torch.cat(
+            [around[:, self.REACH + o : self.REACH + o + length] for o in self.OFFSETS]
+        )
+        out = reuse(stacked, self.weight, self.bias, before, self.REACH)
+        out[:, :, -1] = 0
+        return out.relu_(), out
+
+
 class Layer:
     """A spatial 3×3 convolution, then four dilated temporal ones side by side, plus batch norm.
 
@@ -47,24 +92,15 @@ class Layer:
     """
 
     def __init__(self, state: dict[str, Tensor], prefix: str, margin: int) -> None:
-        convolutions = [f"{prefix}.Conv3D_{dilation}.layers" for dilation in DILATIONS]
         self.margin = margin
-        self.spatial = torch.cat([state[f"{name}.0.weight"][:, :, 0] for name in convolutions])
-        variance = state[f"{prefix}.bn.running_var"]
-        scale = state[f"{prefix}.bn.weight"] / torch.sqrt(variance + NORM_EPS)
-        bias = state[f"{prefix}.bn.bias"] - state[f"{prefix}.bn.running_mean"] * scale
-        weights = [state[f"{name}.1.weight"][..., 0] for name in convolutions]
-        self.temporal = [
-            weight * part[:, None, None, None]
-            for weight, part in zip(weights, scale.chunk(4), strict=True)
-        ]
-        self.bias = bias.chunk(4)
+        spatial, self.temporal, bias = folded(state, prefix)
+        self.spatial, self.bias = torch.cat(spatial), bias.chunk(4)
 
     def __call__(
         self, x: Float[Tensor, "c t h w"], before: Tensor | None
     ) -> tuple[Float[Tensor, "f t h w"], Tensor]:
-        """Output, and what the next window may use as ``before``. The last row of ``h`` is empty."""
-        spread = self._over_space(x, before)
+        """Output with an empty last row, and what the next window may use as ``before``."""
+        spread = reuse(x, self.spatial, None, before, self.margin)
         planes = spread.flatten(2)[None]
         parts = [
             F.conv2d(branch, weight, bias, padding=(dilation, 0), dilation=(dilation, 1))
@@ -72,21 +108,29 @@ class Layer:
                 planes.chunk(4, dim=1), self.temporal, self.bias, DILATIONS, strict=True
             )
         ]
-        return torch.cat(parts, dim=1)[0].unflatten(2, x.shape[2:]).relu_(), spread
+        out = torch.cat(parts, dim=1)[0].unflatten(2, x.shape[2:]).relu_()
+        out[:, :, -1] = 0
+        return out, spread
 
-    def _over_space(
-        self, x: Float[Tensor, "c t h w"], before: Tensor | None
-    ) -> Float[Tensor, "e t h w"]:
-        low, high = self.margin, STRIDE - self.margin
-        if before is None or low >= high:
-            return convolve(x, self.spatial)
-        shared = before[:, STRIDE + low : STRIDE + high]
-        fresh = convolve(torch.cat([x[:, :low], x[:, high:]], dim=1), self.spatial)
-        return torch.cat([fresh[:, :low], shared, fresh[:, low:]], dim=1)
+
+def reuse(
+    x: Float[Tensor, "c t h w"],
+    weight: Float[Tensor, "e c 3 3"],
+    bias: Float[Tensor, " e"] | None,
+    before: Float[Tensor, "e t h w"] | None,
+    margin: int,
+) -> Float[Tensor, "e t h w"]:
+    """`convolve`, but frames over ``margin`` from the edges of both windows come from ``before``."""
+    low, high = margin, STRIDE - margin
+    if before is None or low >= high:
+        return convolve(x, weight, bias)
+    shared = before[:, STRIDE + low : STRIDE + high]
+    fresh = convolve(torch.cat([x[:, :low], x[:, high:]], dim=1), weight, bias)
+    return torch.cat([fresh[:, :low], shared, fresh[:, low:]], dim=1)
 
 
 def convolve(
-    x: Float[Tensor, "c t h w"], weight: Float[Tensor, "e c 3 3"]
+    x: Float[Tensor, "c t h w"], weight: Float[Tensor, "e c 3 3"], bias: Float[Tensor, " e"] | None
 ) -> Float[Tensor, "e t h w"]:
     """3×3 convolution of frames that end in an empty row, as of one tall picture.
 
@@ -95,9 +139,9 @@ def convolve(
     """
     tall = x.flatten(1, 2)[None]
     if torch._nnpack_available():
-        out = torch._nnpack_spatial_convolution(tall, weight, None, 1)
+        out = torch._nnpack_spatial_convolution(tall, weight, bias, 1)
     else:
-        out = F.conv2d(tall, weight, padding=1)
+        out = F.conv2d(tall, weight, bias, padding=1)
     return out[0].unflatten(1, x.shape[1:3])
 
 
@@ -105,11 +149,12 @@ class TransNet:
     """Shot-transition probabilities of frames at 48×27, with weights of the published model."""
 
     def __init__(self, state: dict[str, Tensor]) -> None:
-        self.layers = [
+        numbers = [(block, layer) for block in range(3) for layer in range(2)]
+        self.layers: list[Stem | Layer] = [
             Layer(state, f"SDDCNN.{block}.DDCNN.{layer}", margin=8 * (2 * block + layer))
-            for block in range(3)
-            for layer in range(2)
+            for block, layer in numbers[1:]
         ]
+        self.layers.insert(0, Stem(state, "SDDCNN.0.DDCNN.0"))
         self.state = {name: tensor for name, tensor in state.items() if "SDDCNN" not in name}
 
     @torch.inference_mode()
@@ -140,9 +185,7 @@ class TransNet:
     def _layer(
         self, number: int, x: Tensor, before: list[Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        out, kept = self.layers[number](x, before[number] if before else None)
-        out[:, :, -1] = 0
-        return out, kept
+        return self.layers[number](x, before[number] if before else None)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"])

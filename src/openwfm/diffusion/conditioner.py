@@ -165,7 +165,7 @@ class Conditioner:
 
     def sampling(
         self,
-        given: Float[Tensor, "b z n y x"] | None,
+        given: Float[Tensor, "b z k y x"] | None,
         noise: Float[Tensor, "b z f y x"],
         sigma: float,
         *,

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from openwfm.nn.rope import axis_dims
 
 
-def _positive(prefix: str, values: dict[str, float]) -> None:
+def _positive(prefix: str, values: dict[str, float | int]) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{prefix}.{name}={value}: must be positive")
 
 
-def _rate(prefix: str, values: dict[str, float]) -> None:
+def _rate(prefix: str, values: dict[str, float | int]) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{prefix}.{name}={value}: must be in [0, 1)")

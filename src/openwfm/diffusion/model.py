@@ -155,14 +155,14 @@ class DiffusionWorldModel(nn.Module):
     def generate_latents(
         self,
         *,
-        condition: Float[Tensor, "b z n y x"] | None,
+        condition: Float[Tensor, "b z k y x"] | None,
         num_latent_frames: int,
         text: Float[Tensor, "b n d"] | None,
         fps: Float[Tensor, " b"],
         seed: int,
         size: tuple[int, int] | None = None,
         sampler: SamplerConfig | None = None,
-        negative_text: Float[Tensor, "#b n d"] | None = None,
+        negative_text: Float[Tensor, "#b m d"] | None = None,
         progress: bool = False,
     ) -> Float[Tensor, "b z f y x"]:
         """Raw latents whose first frames are ``condition`` (raw), up to fp32 rounding.

@@ -25,7 +25,7 @@ def data_config(config: EvaluateConfig, weights: Path, *, text: bool) -> DataCon
     """
     trained = _trained_with(weights)
     given = {
-        "shards": config.data,
+        "shards": config.shards,
         "seed": config.data_seed,
         "kinds": config.kinds,
         "num_frames": config.num_frames,
@@ -33,9 +33,9 @@ def data_config(config: EvaluateConfig, weights: Path, *, text: bool) -> DataCon
     known = {field.name for field in fields(DataConfig)}
     values = {name: value for name, value in trained.items() if name in known}
     values |= {name: value for name, value in given.items() if value is not None}
-    for name, key in (("shards", "data"), ("num_frames", "num_frames")):
+    for name in ("shards", "num_frames"):
         if values.get(name) is None:
-            raise ValueError(f"{key}: missing: {weights} does not say it, so give it")
+            raise ValueError(f"{name}: missing: {weights} does not say it, so give it")
     values |= {"flip": 0.0, "latents": None, "num_workers": 0}
     values |= {"text": "optional" if text else "none"}
     return DataConfig(**values)

@@ -11,13 +11,13 @@ SPLITS = ("train", "val", "test")
 class EvaluateConfig:
     """``run`` is a run folder or a folder of weights, of a tokenizer or of a world.
 
-    None means: ``data``, ``data_seed``, ``kinds`` what the run trained with; ``num_frames`` the
+    None means: ``shards``, ``data_seed``, ``kinds`` what the run trained with; ``num_frames`` the
     training length; ``out`` the run's ``evaluation/``; the sampler's values what the weights say.
     ``condition_latents``, ``threshold``, ``guidance`` and ``num_steps`` are for worlds.
     """
 
     run: str
-    data: str | None = None
+    shards: str | None = None
     split: str = "test"
     num_clips: int = 64
     batch_size: int = 16

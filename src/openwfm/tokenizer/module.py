@@ -21,7 +21,11 @@ from openwfm.weights import load_strict, plain, read_weights
 
 
 class TokenizerModule(LightningModule):
-    """Reconstruction training; ``weights`` is a published folder to start from, of the same net."""
+    """Reconstruction training; ``weights`` is a published folder to start from, of the same net.
+
+    ``freeze_encoder`` trains the decoder alone: the latent space stays what it was, so world models
+    trained on it remain valid.
+    """
 
     tokenizer: VideoTokenizer
 
@@ -33,10 +37,14 @@ class TokenizerModule(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         weights: str | None = None,
+        freeze_encoder: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.net, self.objective = net, objective
+        self.freeze_encoder = freeze_encoder
+        # A tuple hides the frozen backbone from checkpoints and from weight averaging.
+        self._perceptual: tuple[PerceptualDistance, ...] = ()
         self.optimizer, self.scheduler = optimizer, scheduler
         self.weights, self.seed = weights, seed
 
@@ -56,7 +64,10 @@ class TokenizerModule(LightningModule):
                 )
             load_strict(self.tokenizer, tensors, self.weights)
         if self.objective.perceptual > 0:
-            self.perceptual = PerceptualDistance()
+            self._perceptual = (PerceptualDistance(),)
+        if self.freeze_encoder:
+            self.tokenizer.encoder.requires_grad_(False)
+            self.tokenizer.to_latents.requires_grad_(False)
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> Tensor:
         loss, _ = self._loss(batch, "train")
@@ -75,7 +86,7 @@ class TokenizerModule(LightningModule):
             generator = torch_generator(self.seed, f"{stage} perceptual", step, self.global_rank)
             count = self.objective.perceptual_frames
             indices = pick_frames(len(video), video.shape[2], count, generator)
-            distance = self.perceptual(
+            distance = self._perceptual[0].to(self.device)(
                 take_frames(reconstruction, indices), take_frames(video, indices)
             )
             terms["perceptual"] = (self.objective.perceptual, distance)
@@ -104,11 +115,17 @@ class TokenizerModule(LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.tokenizer.parameters())
+        optimizer = self.optimizer([p for p in self.tokenizer.parameters() if p.requires_grad])
         if self.scheduler is None:
             return optimizer
         schedule = {"scheduler": self.scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    @torch.no_grad()
+    def sample_videos(self, batch: VideoBatch) -> dict[str, Tensor]:
+        """Rows to look at: the clips and their reconstructions."""
+        video = _video(batch)
+        return {"real": video, "reconstruction": self.tokenizer(video).clamp(-1, 1)}
 
     def export_config(self) -> dict[str, Any]:
         """Config of a published folder; goes with :meth:`export_tensors`."""
