@@ -8,6 +8,9 @@ from typing import Any
 
 from openwfm.curation.policy import PolicyConfig
 
+# Raise when the code of a stage changes what it makes: finished work is then redone.
+PIPELINE_VERSION = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurationConfig:
@@ -57,4 +60,4 @@ class CurationConfig:
         values = asdict(self)
         for name in ("source", "out", "workers", "max_shard_samples"):
             del values[name]
-        return values
+        return {"pipeline_version": PIPELINE_VERSION, **values}

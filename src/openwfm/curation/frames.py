@@ -27,8 +27,8 @@ CONTAINERS = (
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open the file's first video stream for decoding on one thread.
 
-    Raises RejectedError with reason ``empty``, ``unreadable``, ``not_a_video`` or
-    ``no_video_stream``.
+    Raises RejectedError with reason ``empty``, ``unreadable``, ``not_a_video``,
+    ``no_video_stream`` or ``no_decoder``.
     """
     try:
         if path.stat().st_size == 0:
@@ -47,6 +47,8 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
             raise RejectedError("no_video_stream", f"the file holds {', '.join(kinds)}")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise RejectedError("no_decoder", "this ffmpeg cannot decode the video's codec")
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"err_detect": "explode"}
         yield container, stream

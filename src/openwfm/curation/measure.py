@@ -20,9 +20,10 @@ FLOW_SIDE = 128
 PAIRS_PER_SECOND = 4.0
 PAIR_SECONDS = 1 / 12
 SIGNATURE_SIDE = 8
-# Grey levels (of 255). An encoder repeats a frozen frame to within a fraction of a level; its
-# noise on a still scene stays below ten levels after a 3×3 blur.
-SAME_FRAME = 0.25
+# Grey levels (of 255) after a 3×3 blur. Measured on 418 simulated shots: between frames of a frozen
+# shot the 99.5th percentile of changes is at most 0.3, between those of a live one hardly below 2.
+SAME_FRAME = 1.0
+SAME_FRAME_PERCENTILE = 99.5
 CHANGED_PIXEL = 10.0
 # Diagonals per second, and scale per second.
 DRIFT, ZOOM, SHAKE = 0.02, 0.03, 0.02
@@ -54,9 +55,7 @@ class Measure:
                 record,
                 scores={name: round(float(value), 6) for name, value in scores.items()},
                 tags=tags,
-                media=replace(
-                    record.media, preview=frames, signature=self.signature(grey)
-                ),
+                media=replace(record.media, signature=self.signature(grey)),
             )
         ]
 
@@ -162,16 +161,20 @@ def fit_similarity(field: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "3"]:
 def stillness(cv2: Any, grey: Float[np.ndarray, "t h w"]) -> dict[str, float]:
     """``frozen``: share of frames equal to the one before; ``moving``: share of pixels that change.
 
-    Frames before 2 seconds differ only by rounding and coding noise when nothing moves, hence the
-    blur and the thresholds.
+    ``change_mean`` is the mean change between frames in grey levels. The blur takes coding noise
+    away. A single frame is frozen.
     """
     smooth = np.stack([cv2.blur(frame, (3, 3)) for frame in grey])
-    changes = np.abs(np.diff(smooth, axis=0)).mean(axis=(1, 2))
     spread = smooth.max(axis=0) - smooth.min(axis=0)
+    moving = float((spread > CHANGED_PIXEL).mean())
+    if len(grey) < 2:
+        return {"frozen": 1.0, "moving": moving, "change_mean": 0.0}
+    changes = np.abs(np.diff(smooth, axis=0))
+    largest = np.percentile(changes, SAME_FRAME_PERCENTILE, axis=(1, 2))
     return {
-        "frozen": float((changes < SAME_FRAME).mean()) if len(changes) else 1.0,
-        "moving": float((spread > CHANGED_PIXEL).mean()),
-        "change_mean": float(changes.mean()) if len(changes) else 0.0,
+        "frozen": float((largest < SAME_FRAME).mean()),
+        "moving": moving,
+        "change_mean": float(changes.mean()),
     }
 
 

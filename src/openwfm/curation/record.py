@@ -72,10 +72,6 @@ class Source:
     rejection: Rejection | None = None
     file: Path | None = field(default=None, repr=False, compare=False)
 
-    @property
-    def name(self) -> str:
-        return self.path
-
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
@@ -87,11 +83,10 @@ class Caption:
 class Media:
     """What a clip weighs while it is in memory; never part of the JSON.
 
-    ``preview`` holds small RGB frames ``t h w 3`` at the clip's frame rate.
+    ``text`` is fp16 ``n d``; ``signature`` a grey 8×8 thumbnail of every frame, uint8 ``t 64``.
     """
 
     video: bytes
-    preview: np.ndarray | None = None
     text: np.ndarray | None = None
     signature: np.ndarray | None = None
 

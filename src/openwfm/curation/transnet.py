@@ -211,9 +211,13 @@ class TransNet:
 
 def pool(x: Float[Tensor, "c t h w"]) -> Float[Tensor, "c t y x"]:
     """2×2 average of the rows above the empty one (an odd one is dropped), and an empty row."""
-    rows = (x.shape[2] - 1) // 2
-    pooled = F.avg_pool2d(x[:, :, : 2 * rows], 2)
-    return F.pad(pooled, (0, 0, 0, 1))
+    frames, height = x.shape[1:3]
+    if height % 2:
+        return F.pad(F.avg_pool2d(x[:, :, :-1], 2), (0, 0, 0, 1))
+    # The empty row's partner gives the empty row of the result.
+    pooled = F.avg_pool2d(x.flatten(1, 2), 2).unflatten(1, (frames, height // 2))
+    pooled[:, :, -1] = 0
+    return pooled
 
 
 def _histograms(frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n d"]:

@@ -56,27 +56,30 @@ class ShardWriter:
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / INDEX).unlink(missing_ok=True)
 
-    def add(self, bucket: str, key: str, source: str, members: Mapping[str, bytes]) -> None:
-        """Raises ValueError for a key that was written before."""
+    def add(self, folder: str, key: str, source: str, members: Mapping[str, bytes]) -> None:
+        """Put a sample into a shard of ``folder`` (see `bucket`).
+
+        Raises ValueError for a key that was written before or is no plain name.
+        """
         if key in self._keys:
             raise ValueError(f"shard key {key}: written twice; keys are unique in a folder")
         if not key or "." in key or "/" in key:
             raise ValueError(f"shard key {key!r}: must be a name without dots and slashes")
         self._keys.add(key)
         size = sum(map(len, members.values()))
-        pending = self._open.setdefault(bucket, [])
+        pending = self._open.setdefault(folder, [])
         full = len(pending) >= self.max_samples
-        if pending and (full or self._sizes[bucket] + size > self.max_bytes):
-            self._flush(bucket)
-            pending = self._open[bucket] = []
+        if pending and (full or self._sizes[folder] + size > self.max_bytes):
+            self._flush(folder)
+            pending = self._open[folder] = []
         pending.append(_Sample(key, source, dict(members)))
-        self._sizes[bucket] = self._sizes.get(bucket, 0) + size
+        self._sizes[folder] = self._sizes.get(folder, 0) + size
 
-    def _flush(self, bucket: str) -> None:
-        number = self._counts.get(bucket, 0)
-        self._counts[bucket], self._sizes[bucket] = number + 1, 0
-        name = f"{bucket}/shard-{number:06d}.tar"
-        samples = self._open.pop(bucket)
+    def _flush(self, folder: str) -> None:
+        number = self._counts.get(folder, 0)
+        self._counts[folder], self._sizes[folder] = number + 1, 0
+        name = f"{folder}/shard-{number:06d}.tar"
+        samples = self._open.pop(folder)
         with atomic_path(self.root / name) as temporary:
             with open(temporary, "wb") as file, webdataset.TarWriter(
                 file, encoder=False, mtime=0, user="openwfm", group="openwfm"

@@ -82,7 +82,8 @@ def chips(values: Mapping[str, Any]) -> str:
 def cards(values: Iterable[tuple[str, str, str]]) -> str:
     """(big number, what it is, css class)."""
     boxes = (
-        f'<div class="card"><b class="{css}">{escape(number)}</b><small>{escape(what)}</small></div>'
+        f'<div class="card"><b class="{css}">{escape(number)}</b>'
+        f"<small>{escape(what)}</small></div>"
         for number, what, css in values
     )
     return f'<div class="grid cards">{"".join(boxes)}</div>'

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from openwfm.evaluation import page as html
-from openwfm.evaluation.charts import bar_chart, line_chart
+from openwfm.evaluation.charts import Line, bar_chart, line_chart
 from openwfm.evaluation.futures import COPY, METRICS, WORLD
 from openwfm.evaluation.reconstruction import TOKENIZER
 from openwfm.evaluation.report_inputs import ReportInputs, RunInputs, ShownClip
@@ -193,7 +193,9 @@ def _future_curves(found: Mapping[str, Any], metric: str) -> str:
 
 
 def _loss_charts(run: RunInputs) -> list[str]:
-    losses = {name: run.curves[name] for name in ("train/loss", "val/loss") if name in run.curves}
+    losses: dict[str, Line] = {
+        name: run.curves[name] for name in ("train/loss", "val/loss") if name in run.curves
+    }
     charts = []
     if losses:
         # The learned uncertainty makes a diffusion loss negative, so the axis is linear there.

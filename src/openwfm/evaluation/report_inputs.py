@@ -14,7 +14,7 @@ import numpy as np
 from openwfm.data.shards import INDEX, ShardIndex
 from openwfm.files import read_json
 
-Curves = dict[str, tuple[list[int], list[float]]]
+Curves = dict[str, tuple[Sequence[float], Sequence[float]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def read_run(run: Path) -> RunInputs:
     steps = [points[0][-1] for points in curves.values()]
     return RunInputs(
         start=sessions[0].get("start_weights"),
-        num_steps=max(steps, default=-1) + 1,
+        num_steps=int(max(steps, default=-1)) + 1,
         session=sessions[0],
         curves=curves,
         evaluation=evaluation,
@@ -152,10 +152,7 @@ def read_curves(folder: Path) -> Curves:
         with open(file, newline="") as lines:
             for row in csv.DictReader(lines):
                 _take(row, points, file)
-    return {
-        name: ([step for step, _ in sorted(of.items())], [value for _, value in sorted(of.items())])
-        for name, of in points.items()
-    }
+    return {name: (sorted(of), [of[step] for step in sorted(of)]) for name, of in points.items()}
 
 
 def _take(row: Mapping[str, str | None], points: dict[str, dict[int, float]], file: Path) -> None:

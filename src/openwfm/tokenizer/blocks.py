@@ -1,7 +1,6 @@
 """Residual, attention and resampling blocks on channels-last activations ``b t h w c``.
 
-Source: arXiv 2501.03575, section 4.1, and the arithmetic of its release. In every residual path the
-last layer starts at zero, so that a new network is a short chain of convolutions.
+Source: arXiv 2501.03575, section 4.1, and the arithmetic of its release.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ class ResidualBlock(nn.Module):
         self.conv1 = FactorizedConv(in_channels, out_channels)
         self.norm2 = FrameNorm(out_channels, num_groups)
         self.conv2 = FactorizedConv(out_channels, out_channels)
-        nn.init.zeros_(self.conv2.time.weight)
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else PointwiseConv(in_channels, out_channels)
 
@@ -39,7 +37,7 @@ class ResidualBlock(nn.Module):
         return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """One head as wide as the channels; subclasses say which positions attend to which."""
 
     def __init__(self, channels: int, num_groups: int) -> None:
@@ -49,7 +47,6 @@ class _Attention(nn.Module):
         self.key = PointwiseConv(channels, channels)
         self.value = PointwiseConv(channels, channels)
         self.output = PointwiseConv(channels, channels)
-        nn.init.zeros_(self.output.weight)
 
     def attend(
         self,
@@ -64,7 +61,7 @@ class _Attention(nn.Module):
         return x + self.output(self.attend(self.query(y), self.key(y), self.value(y)))
 
 
-class SpatialAttention(_Attention):
+class SpatialAttention(Attention):
     """Within each frame, every position to every position."""
 
     def attend(
@@ -77,7 +74,7 @@ class SpatialAttention(_Attention):
         return F.scaled_dot_product_attention(q, k, v).view_as(query)
 
 
-class TemporalAttention(_Attention):
+class TemporalAttention(Attention):
     """At each position, every frame to itself and the frames before it."""
 
     def attend(

@@ -16,6 +16,7 @@ from openwfm.data.batch import VideoBatch
 from openwfm.randomness import derive_seed, torch_generator
 from openwfm.tokenizer.autoencoder import VideoTokenizer, read_net
 from openwfm.tokenizer.config import ReconstructionConfig, TokenizerConfig
+from openwfm.tokenizer.initialize import initialize
 from openwfm.tokenizer.losses import PerceptualDistance, l1_loss, pick_frames, psnr, take_frames
 from openwfm.weights import load_strict, plain, read_weights
 
@@ -54,6 +55,8 @@ class TokenizerModule(LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed(self.seed, "tokenizer weights"))
             self.tokenizer = VideoTokenizer(self.net)
+            if self.weights is None:
+                initialize(self.tokenizer)
         if self.weights is not None:
             config, tensors = read_weights(self.weights, kind="tokenizer")
             published = read_net(config.get("net"), self.weights)

@@ -12,7 +12,7 @@ PRESETS: dict[str, TokenizerConfig] = {
     "cv8x16x16": TokenizerConfig(spatial_compression=16),
     "cv4x8x8": TokenizerConfig(channels_mult=(2, 4), temporal_compression=4),
     "cv4x8x8_360p": TokenizerConfig(patch_size=2, temporal_compression=4),
-    "cv8x8x8_nano": TokenizerConfig(channels=32, channels_mult=(2, 2, 2), num_res_blocks=1),
+    "cv8x8x8_nano": TokenizerConfig(channels=32, channels_mult=(1, 2, 2), num_res_blocks=1),
 }
 
 

@@ -1,0 +1,10 @@
+"""Weights of the original release: from a state dict with its key names to our modules, strictly.
+
+Configs are read from keys and shapes; the keyword arguments are what a checkpoint cannot tell.
+"""
+
+from openwfm.interop.dit import export_nvidia_dit as export_dit
+from openwfm.interop.dit import load_nvidia_dit as load_dit
+from openwfm.interop.tokenizer import load_nvidia_tokenizer as load_tokenizer
+
+__all__ = ["export_dit", "load_dit", "load_tokenizer"]
