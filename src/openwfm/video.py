@@ -156,4 +156,4 @@ def stack_rows(images: list[UInt8[Tensor, "h w c"]]) -> UInt8[Tensor, "h w c"]:
 def side_by_side(videos: list[UInt8[Tensor, "t h w c"]]) -> UInt8[Tensor, "t h w c"]:
     """Videos of equal size and length next to each other, two pixels apart."""
     gap = torch.nn.functional.pad(torch.stack(videos), (0, 0, 0, 2), value=255)
-    return rearrange(gap, "n t h w c -> t h (n w) c").contiguous()
+    return rearrange(gap, "n t h w c -> t h (n w) c")[:, :, :-2].contiguous()

@@ -59,9 +59,12 @@ def write_run(run: Path, evaluation: dict, start: str | None) -> None:
         "data_manifest_sha256": "ab" * 32,
     }
     write_json(run / "provenance.json", {"schema": 1, "sessions": [session]})
+    offset = 0.0 if start is None else 0.5
+    write_json(run / "weights" / "config.json", {"step": 321})
     lines = ["epoch,step,train/loss,val/psnr"]
     lines += [
-        f"0,{step},{2 / (step + 1)},{20 + step if step % 10 == 9 else ''}" for step in range(100)
+        f"0,{step},{offset + 2 / (step + 1)},{20 + offset + step if step % 10 == 9 else ''}"
+        for step in range(100)
     ]
     write_text(run / "metrics" / "metrics.csv", "\n".join(lines) + "\n")
     video = torch.randint(0, 255, (5, 16, 32, 3), dtype=torch.uint8)
@@ -163,6 +166,7 @@ def test_the_page_holds_the_numbers_and_the_videos(world, tmp_path):
         "A <red> ball & a box",  # escaped in the source, so it is text here
         "A <fast> one, 2 cores, 8.0 GiB",
         "61 s",
+        "Trained from published weights (post-training) in experiments/001/weights, 321 steps",
         "make world SEED=7 SCRATCH=1",
         "torch9.9.9",
     ):

@@ -40,7 +40,7 @@ def test_a_tokenizer_run_is_measured_and_shown(tokenizer_run, tiny_shards):
     assert found["split"] == "test" and len(found["weights_sha256"]) == 64
     example = out / found["examples"][0]["video"]
     video, fps = read_video(example)
-    assert video.shape == (17, 32, 2 * 34, 3) and fps == 24
+    assert video.shape == (17, 32, 66, 3) and fps == 24
     assert read_provenance(example)["shows"] == "left: real, right: made by a model"
     assert (out / "strip.png").is_file() and (out / "clips.csv").is_file()
     assert found["examples"][0]["caption"].startswith("A square moves")

@@ -72,7 +72,7 @@ def test_evaluate_a_world(run_folder, tiny_shards, tmp_path, capsys):
     }
     assert found["rows"]["copy last frame"]["psnr"]["mean"] > 10
     assert "copy last frame" in capsys.readouterr().out
-    assert read_video(out / found["examples"][0]["video"])[0].shape == (17, 32, 68, 3)
+    assert read_video(out / found["examples"][0]["video"])[0].shape == (17, 32, 66, 3)
 
 
 def test_evaluation_regenerates_from_its_seed(run_folder, tiny_shards, tmp_path):

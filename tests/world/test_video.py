@@ -164,7 +164,7 @@ def test_pictures():
     assert picture.shape == (8, 3 * 7 - 1, 3)
     assert torch.equal(picture[:, 7:13], video[2]) and (picture[:, 6] == 255).all()
     assert stack_rows([picture, picture]).shape == (18, 20, 3)
-    assert side_by_side([video, video]).shape == (5, 8, 16, 3)
+    assert side_by_side([video, video]).shape == (5, 8, 14, 3)
     with av.open(io.BytesIO(png_bytes(picture))) as container:
         decoded = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert (decoded == picture.numpy()).all()

@@ -1,4 +1,4 @@
-"""Stage 5: a sentence. Ground truth from a public sidecar where there is one, else rules on tags."""
+"""Stage 5: a sentence. Ground truth from a public sidecar if there is one, else rules on tags."""
 
 from __future__ import annotations
 

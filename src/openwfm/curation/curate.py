@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +15,7 @@ from openwfm.curation.engine import LocalEngine
 from openwfm.curation.ingest import find_sources
 from openwfm.curation.pack import drop_duplicates, pack
 from openwfm.curation.pipeline import Account
-from openwfm.curation.record import SCHEMA, Clip, Rejection, Source
+from openwfm.curation.record import SCHEMA, Clip, Source
 from openwfm.curation.stages import build_stages
 from openwfm.curation.work import WorkFolder
 from openwfm.data.shards import ShardIndex
@@ -84,9 +83,7 @@ def curate_folder(config: CurationConfig) -> CurationReport:
     return _report(config, finished, clips, stages, index, begun, new)
 
 
-def _process(
-    config: CurationConfig, work: WorkFolder, todo: list[Source]
-) -> dict[str, Source]:
+def _process(config: CurationConfig, work: WorkFolder, todo: list[Source]) -> dict[str, Source]:
     """Run what is to do; returns the sources whose worker died, by id."""
     died = {}
     engine = LocalEngine(config, work)

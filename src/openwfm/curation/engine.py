@@ -6,7 +6,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -18,7 +18,6 @@ from openwfm.curation.pipeline import Pipeline, Stage
 from openwfm.curation.record import Rejection, Source
 from openwfm.curation.stages import build_stages
 from openwfm.curation.work import WorkFolder
-
 
 MakeStages = Callable[[CurationConfig], tuple[Stage, ...]]
 
@@ -97,10 +96,8 @@ class _Worker:
 
     def give(self, source: Source) -> None:
         self.task = source
-        try:
+        with suppress(BrokenPipeError):  # it died at once: `collect` sees the end of the pipe
             self.pipe.send(source)
-        except BrokenPipeError:
-            pass  # it died at once: `collect` sees the end of the pipe
 
     def collect(self) -> Outcome:
         source = self.task

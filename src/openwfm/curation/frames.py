@@ -1,4 +1,4 @@
-"""Reading video files that may be anything: decoded frames with their times, or a reason why not."""
+"""Reading video files that may be anything: decoded frames with their times, or why not."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS},
         )
     except PermissionError as error:
-        raise RejectedError("unreadable", error.strerror) from error
+        raise RejectedError("unreadable", error.strerror or "no permission") from error
     except (av.FFmpegError, OSError) as error:
         raise RejectedError("not_a_video", error.strerror or type(error).__name__) from error
     with container:
         if not container.streams.video:
-            kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
-            raise RejectedError("no_video_stream", f"the file holds {', '.join(kinds)}")
+            kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+            raise RejectedError("no_video_stream", f"the file holds {kinds or 'nothing'}")
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise RejectedError("no_decoder", "this ffmpeg cannot decode the video's codec")
@@ -69,7 +69,9 @@ def read_frames(path: Path) -> Iterator[tuple[float, VideoFrame]]:
                     raise RejectedError("corrupt", f"frame {index} is damaged")
                 time = float(index / rate) if frame.time is None else float(frame.time)
                 if time < previous:
-                    raise RejectedError("bad_timestamps", f"frame {index} is before frame {index - 1}")
+                    raise RejectedError(
+                        "bad_timestamps", f"frame {index} is before frame {index - 1}"
+                    )
                 previous = time
                 yield time, frame
         except (av.FFmpegError, OSError) as error:

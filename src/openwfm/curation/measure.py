@@ -132,7 +132,7 @@ class CameraMotion:
 
 def decode_small(video: bytes, side: int) -> UInt8[np.ndarray, "t h w c"]:
     """All frames of an encoded clip, scaled so that the shorter side is at most ``side``."""
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         factor = min(1.0, side / min(stream.width, stream.height))
@@ -140,20 +140,18 @@ def decode_small(video: bytes, side: int) -> UInt8[np.ndarray, "t h w c"]:
         return np.stack(list(small_rgb(container.decode(stream), *size)))
 
 
-def fit_similarity(field: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, "3"]:
+def fit_similarity(field: Float[np.ndarray, "h w 2"]) -> Float[np.ndarray, " 3"]:
     """Translation in pixels and relative scale that most of the picture follows (medians).
 
     Medians ignore objects that cover less than half of the picture.
     """
-    height, width = field.shape[:2]
     flow = field[4:-4:4, 4:-4:4]
-    rows = np.arange(4, height - 4, 4) - (height - 1) / 2
-    columns = np.arange(4, width - 4, 4) - (width - 1) / 2
+    rows, columns = (4 * (np.arange(size) - (size - 1) / 2) for size in flow.shape[:2])
     x, y = np.meshgrid(columns, rows)
     shift = np.median(flow.reshape(-1, 2), axis=0)
     rest = flow - shift
     radius = x**2 + y**2
-    far = radius > (min(height, width) / 5) ** 2
+    far = radius > (min(field.shape[:2]) / 5) ** 2
     outward = (rest[..., 0] * x + rest[..., 1] * y)[far] / radius[far]
     return np.array([*shift, np.median(outward)])
 

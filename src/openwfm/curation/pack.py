@@ -168,4 +168,6 @@ def _present(root: Path, fingerprint: str) -> ShardIndex | None:
     except ValueError:
         return None  # absent, of another schema, or damaged: written anew
     same = index.fingerprint == fingerprint
-    return index if same and sha256_file(root / "manifest.parquet") == index.manifest_sha256 else None
+    return (
+        index if same and sha256_file(root / "manifest.parquet") == index.manifest_sha256 else None
+    )

@@ -20,8 +20,11 @@ class Stage(Protocol):
     cannot be used; other records go on.
     """
 
-    name: str
-    accepts: type[Record]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def accepts(self) -> type[Record]: ...
 
     def setup(self) -> None: ...
 
@@ -94,9 +97,7 @@ class Pipeline:
         for name, account in accounts.items():
             account.check(name)
 
-    def _walk(
-        self, record: Record, first: int, accounts: dict[str, Account]
-    ) -> Iterator[Record]:
+    def _walk(self, record: Record, first: int, accounts: dict[str, Account]) -> Iterator[Record]:
         for position in range(first, len(self.stages)):
             stage = self.stages[position]
             if not isinstance(record, stage.accepts):

@@ -63,13 +63,14 @@ class Probe:
 def _packet_times(container: InputContainer, stream: VideoStream) -> list[float]:
     """Presentation times; packets without one count at the stream's average rate."""
     rate = stream.average_rate or Fraction(25)
-    times = []
+    times: list[float] = []
     for packet in container.demux(stream):
-        if packet.size:
-            known = packet.pts is not None and packet.time_base is not None
-            times.append(
-                float(packet.pts * packet.time_base) if known else float(len(times) / rate)
-            )
+        if not packet.size:
+            continue  # the flush at the end
+        if packet.pts is None or packet.time_base is None:
+            times.append(float(len(times) / rate))
+        else:
+            times.append(float(packet.pts * packet.time_base))
     return times
 
 

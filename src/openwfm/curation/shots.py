@@ -30,11 +30,12 @@ class SplitShots:
 
     def process(self, record: Record) -> list[Record]:
         assert isinstance(record, Source) and self.network is not None
-        assert record.file is not None and record.facts is not None
+        file = record.file
+        assert file is not None and record.facts is not None
         times: list[float] = []
 
         def timed() -> Iterator[VideoFrame]:
-            for time, frame in read_frames(record.file):
+            for time, frame in read_frames(file):
                 times.append(time)
                 yield frame
 
@@ -51,9 +52,7 @@ class SplitShots:
         return [source, *clips]
 
 
-def find_transitions(
-    single: np.ndarray, many: np.ndarray, threshold: float
-) -> list[Transition]:
+def find_transitions(single: np.ndarray, many: np.ndarray, threshold: float) -> list[Transition]:
     """Transitions from per-frame probabilities.
 
     A run of ``single`` above the threshold is a transition; it reaches as far as the run of
@@ -86,9 +85,7 @@ def shots_between(transitions: list[Transition], num_frames: int) -> list[tuple[
     return runs(inside)
 
 
-def divide(
-    start: int, end: int, times: list[float], max_seconds: float
-) -> list[tuple[int, int]]:
+def divide(start: int, end: int, times: list[float], max_seconds: float) -> list[tuple[int, int]]:
     """Equal parts of a shot, as few as keep each at ``max_seconds``; ``times[end]`` must exist."""
     seconds = times[end] - times[start]
     parts = min(end - start, max(1, math.ceil(seconds / max_seconds - 1e-9)))

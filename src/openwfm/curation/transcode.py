@@ -55,7 +55,7 @@ class Transcode:
         if wanted > self.max_frames:
             raise RejectedError("timestamp_gap", f"{record.seconds:.1f} s between few frames")
         try:
-            video, count = self._encode(self._resample(record), facts)
+            video, count = self._encode(self._scale(self._resample(record), facts))
         except BaseException:
             self._file = None  # the decoder's position is unknown: begin again for the next clip
             raise
@@ -94,31 +94,33 @@ class Transcode:
             yield held
             count += 1
 
-    def _encode(self, frames: Iterator[VideoFrame], facts: VideoFacts) -> tuple[bytes, int]:
-        buffer, graph, count = io.BytesIO(), None, 0
+    def _scale(self, frames: Iterator[VideoFrame], facts: VideoFacts) -> Iterator[VideoFrame]:
+        """Through the filter graph; a frame that comes several times goes through it once."""
+        graph, last, scaled = None, None, None
+        for frame in frames:
+            if scaled is None or frame is not last:
+                graph = graph or self._graph(frame, facts)
+                graph.push(frame)
+                last, scaled = frame, graph.pull()
+                assert isinstance(scaled, VideoFrame)
+                # Or the encoder would copy the source's choice of keyframes.
+                scaled.pict_type = PictureType.NONE
+            yield scaled
+
+    def _encode(self, frames: Iterator[VideoFrame]) -> tuple[bytes, int]:
+        buffer, count = io.BytesIO(), 0
         with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as out:
             stream = out.add_stream("libx264", rate=self.rate)
             stream.width = stream.height = self.size
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context
-            context.gop_size, context.max_b_frames, context.thread_count = (
-                self.keyframe_interval, 0, 1,
-            )
-            context.time_base = 1 / self.rate
+            context.gop_size, context.max_b_frames = self.keyframe_interval, 0
+            context.thread_count, context.time_base = 1, 1 / self.rate
             # sc_threshold=0 keeps keyframes on the grid that random access relies on.
-            context.options = {
-                "preset": "veryfast", "crf": str(self.crf), "sc_threshold": "0"
-            }  # fmt: skip
-            last, scaled = None, None
+            context.options = {"preset": "veryfast", "crf": str(self.crf), "sc_threshold": "0"}
             for frame in frames:
-                graph = graph or self._graph(frame, facts)
-                if frame is not last or scaled is None:
-                    graph.push(frame)
-                    last, scaled = frame, graph.pull()
-                    # Or the encoder would copy the source's choice of keyframes.
-                    scaled.pict_type = PictureType.NONE
-                scaled.pts, scaled.time_base = count, 1 / self.rate
-                out.mux(stream.encode(scaled))
+                frame.pts, frame.time_base = count, 1 / self.rate
+                out.mux(stream.encode(frame))
                 count += 1
             if not count:
                 raise RejectedError("no_frames", f"no frame at {float(self.rate)} fps")

@@ -120,7 +120,7 @@ def reuse(
     before: Float[Tensor, "e t h w"] | None,
     margin: int,
 ) -> Float[Tensor, "e t h w"]:
-    """`convolve`, but frames over ``margin`` from the edges of both windows come from ``before``."""
+    """`convolve`, but frames that no window's edge reaches are taken from ``before``."""
     low, high = margin, STRIDE - margin
     if before is None or low >= high:
         return convolve(x, weight, bias)
@@ -182,9 +182,7 @@ class TransNet:
         single, many = self._classify(torch.cat([colours, similar, flat], dim=1))
         return single, many, after
 
-    def _layer(
-        self, number: int, x: Tensor, before: list[Tensor] | None
-    ) -> tuple[Tensor, Tensor]:
+    def _layer(self, number: int, x: Tensor, before: list[Tensor] | None) -> tuple[Tensor, Tensor]:
         return self.layers[number](x, before[number] if before else None)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:

@@ -81,9 +81,12 @@ class ShardWriter:
         name = f"{folder}/shard-{number:06d}.tar"
         samples = self._open.pop(folder)
         with atomic_path(self.root / name) as temporary:
-            with open(temporary, "wb") as file, webdataset.TarWriter(
-                file, encoder=False, mtime=0, user="openwfm", group="openwfm"
-            ) as writer:
+            with (
+                open(temporary, "wb") as file,
+                webdataset.TarWriter(
+                    file, encoder=False, mtime=0, user="openwfm", group="openwfm"
+                ) as writer,
+            ):
                 for sample in samples:
                     writer.write({"__key__": sample.key, **sample.members})
             places = _places(temporary)
@@ -230,9 +233,7 @@ class ShardIndex:
         """Raises ValueError naming the clip or the file when the bytes are not there."""
         place = self._place(key)
         if member not in place.members:
-            raise ValueError(
-                f"clip {key}: has no {member}; it has {', '.join(self.members(key))}"
-            )
+            raise ValueError(f"clip {key}: has no {member}; it has {', '.join(self.members(key))}")
         offset, size = place.members[member]
         data = os.pread(self._descriptor(place.shard), size, offset)
         if len(data) != size:

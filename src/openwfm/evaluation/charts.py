@@ -47,9 +47,9 @@ def line_chart(lines: Mapping[str, Line], *, x_label: str, y_label: str, log: bo
             axes.set_yscale("log")
         axes.grid(axis="y")
         if len(lines) > 1:
-            axes.legend()
+            axes.figure.legend(loc="outside upper left", ncols=2)
 
-    return _svg(4.8, 2.9, f"{y_label} {lines}", paint)
+    return _svg(5.4, 3.1, f"{y_label} {lines}", paint)
 
 
 def running_mean(

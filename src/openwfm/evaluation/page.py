@@ -28,6 +28,7 @@ p { margin: 6px 0; max-width: 75ch; } .soft, figcaption small, th { color: var(-
 .chips b { color: var(--soft); font-weight: 500; margin-right: 5px; }
 .grid { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(155px, 1fr)); }
 .wide { grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); }
+.pair { grid-template-columns: repeat(auto-fill, minmax(min(430px, 100%), 1fr)); margin: 12px 0; }
 .cards { grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); margin: 18px 0; }
 .card, figure, .chart { background: var(--card); border: 1px solid var(--line);
   border-radius: 12px; margin: 0; }
@@ -42,7 +43,8 @@ figcaption small { display: block; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid var(--line); }
-th { font-weight: 500; font-size: .83rem; } th:first-child, td:first-child { text-align: left; }
+th { font-weight: 500; font-size: .83rem; }
+th:first-child, td:first-child, .left { text-align: left; }
 td small { color: var(--soft); white-space: nowrap; } tr.ours td { font-weight: 600; }
 tr.ours td small { font-weight: 400; }
 .good { color: var(--good); } .bad { color: var(--bad); }
@@ -111,15 +113,23 @@ def pictures(clips: Sequence[ShownClip]) -> str:
 
 def charts(svgs: Sequence[str]) -> str:
     boxes = (f'<div class="chart">{svg}</div>' for svg in svgs)
-    return f'<div class="grid wide">{"".join(boxes)}</div>'
+    return f'<div class="grid pair">{"".join(boxes)}</div>'
 
 
-def table(header: Sequence[str], rows: Iterable[tuple[Sequence[str], bool]]) -> str:
-    """Cells are HTML already; the flag marks our row."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+def table(
+    header: Sequence[str],
+    rows: Iterable[tuple[Sequence[str], bool]],
+    left: Sequence[int] = (),
+) -> str:
+    """Cells are HTML already; the flag marks our row; columns in ``left`` are words."""
+
+    def cells(tag: str, contents: Iterable[str]) -> str:
+        css = (" class=left" if column in left else "" for column in range(len(header)))
+        return "".join(f"<{tag}{c}>{text}</{tag}>" for c, text in zip(css, contents, strict=True))
+
+    head = cells("th", map(escape, header))
     body = "".join(
-        f"<tr{' class=ours' if ours else ''}>{''.join(f'<td>{c}</td>' for c in cells)}</tr>\n"
-        for cells, ours in rows
+        f"<tr{' class=ours' if ours else ''}>{cells('td', row)}</tr>\n" for row, ours in rows
     )
     return f'<div class="scroll"><table><tr>{head}</tr>\n{body}</table></div>'
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from openwfm.evaluation import page as html
 from openwfm.evaluation.charts import Line, bar_chart, line_chart
-from openwfm.evaluation.futures import COPY, METRICS, WORLD
+from openwfm.evaluation.futures import CEILING, COPY, MEAN, METRICS, WORLD
 from openwfm.evaluation.reconstruction import TOKENIZER
 from openwfm.evaluation.report_inputs import ReportInputs, RunInputs, ShownClip
 from openwfm.files import write_text
@@ -144,8 +144,9 @@ def _world(run: RunInputs | None) -> str:
 
 def _training(run: RunInputs) -> str:
     return (
-        f"Trained from {_start(run)}, {run.num_steps} steps"
-        + (f", started from {run.start}" if run.start else "")
+        f"Trained from {_start(run)}"
+        + (f" in {run.start}" if run.start else "")
+        + (f", {run.num_steps} steps" if run.num_steps is not None else "")
         + f", on {run.session.get('device', 'cpu')}."
     )
 
@@ -157,7 +158,7 @@ def _futures_table(found: Mapping[str, Any]) -> str:
             [escape(row), *(html.interval(v[m], METRIC_NAMES[m][1]) for m in METRICS)],
             row == WORLD,
         )
-        for row, v in found["rows"].items()
+        for row, v in _ordered(found["rows"])
     ]
     rows += [
         (
@@ -182,11 +183,17 @@ def _futures_table(found: Mapping[str, Any]) -> str:
     return html.table(header, rows) + html.paragraph(note, "soft")
 
 
+def _ordered(rows: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Ours first, then the ceiling, then what costs nothing; JSON sorts by name."""
+    order = (WORLD, CEILING, COPY, MEAN)
+    return sorted(rows.items(), key=lambda item: order.index(item[0]))
+
+
 def _future_curves(found: Mapping[str, Any], metric: str) -> str:
     first = found["condition_frames"] + 1
     lines = {
         row: ([float(first + i) for i in range(len(of[metric]))], of[metric])
-        for row, of in found["curves"].items()
+        for row, of in _ordered(found["curves"])
         if None not in of[metric]
     }
     return line_chart(lines, x_label="frame", y_label=METRIC_NAMES[metric][0])
@@ -200,9 +207,10 @@ def _loss_charts(run: RunInputs) -> list[str]:
     if losses:
         # The learned uncertainty makes a diffusion loss negative, so the axis is linear there.
         charts.append(line_chart(losses, x_label="step", y_label="loss", log=True))
-    for name, label in (("val/psnr", "val PSNR, dB"), ("train/edm", "EDM error")):
-        if name in run.curves:
-            charts.append(line_chart({name: run.curves[name]}, x_label="step", y_label=label))
+    for names, label in ((("val/psnr",), "val PSNR, dB"), (("train/edm", "val/edm"), "EDM error")):
+        lines: dict[str, Line] = {name: run.curves[name] for name in names if name in run.curves}
+        if lines:
+            charts.append(line_chart(lines, x_label="step", y_label=label))
     return ["<h3>Training</h3>", html.charts(charts)] if charts else []
 
 
@@ -217,7 +225,7 @@ def _tokenizer(run: RunInputs | None) -> str:
                 [escape(row), *(html.interval(v[m], METRIC_NAMES[m][1]) for m in names)],
                 row == TOKENIZER,
             )
-            for row, v in run.evaluation["rows"].items()
+            for row, v in sorted(run.evaluation["rows"].items(), key=lambda r: r[0] != TOKENIZER)
         ]
         parts.append(html.paragraph("Left: real. Right: through the tokenizer and back."))
         parts.append(html.videos(run.examples, "wide"))
@@ -250,7 +258,7 @@ def _curation(inputs: ReportInputs) -> str:
             cells += [str(stage["rejected"]), escape(reasons) or "–", f"{stage['seconds']:.1f} s"]
             rows.append((cells, False))
         header = ("stage", "in", "passed", "rejected", "reasons", "time of all workers")
-        parts.append(html.table(header, rows))
+        parts.append(html.table(header, rows, left=(2, 4)))
         parts.append(
             html.paragraph(
                 f"{report['num_sources']} raw files ({report['num_sources_rejected']} rejected), "

@@ -13,6 +13,7 @@ import numpy as np
 
 from openwfm.data.shards import INDEX, ShardIndex
 from openwfm.files import read_json
+from openwfm.weights import CONFIG
 
 Curves = dict[str, tuple[Sequence[float], Sequence[float]]]
 
@@ -36,7 +37,7 @@ class RunInputs:
     """
 
     start: str | None
-    num_steps: int
+    num_steps: int | None
     session: Mapping[str, Any]
     curves: Curves
     evaluation: Mapping[str, Any] | None
@@ -121,10 +122,10 @@ def read_run(run: Path) -> RunInputs:
     curves = read_curves(run / "metrics")
     file = run / "evaluation" / "evaluation.json"
     evaluation = read_json(file) if file.is_file() else None
-    steps = [points[0][-1] for points in curves.values()]
+    weights = run / "weights" / CONFIG
     return RunInputs(
         start=sessions[0].get("start_weights"),
-        num_steps=int(max(steps, default=-1)) + 1,
+        num_steps=read_json(weights).get("step") if weights.is_file() else None,
         session=sessions[0],
         curves=curves,
         evaluation=evaluation,

@@ -30,9 +30,7 @@ def text_encoder(name: str) -> TextEncoder:
     raise ValueError(f"text_encoder={name}: must be one of {', '.join(ENCODERS)}")
 
 
-def pad_tokens(
-    embeddings: Sequence[np.ndarray], length: int
-) -> Float[np.ndarray, "b n d"]:
+def pad_tokens(embeddings: Sequence[np.ndarray], length: int) -> Float[np.ndarray, "b n d"]:
     """Stack token embeddings, cut to ``length`` tokens and zero beyond a prompt's own.
 
     Zeros are not masked in attention: they are a null sink (arXiv 2501.03575, released code).

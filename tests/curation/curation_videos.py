@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
@@ -81,8 +82,6 @@ def set_rotation(path: Path) -> Path:
 
 
 def decode(video: Path | bytes) -> np.ndarray:
-    import io
-
     with av.open(io.BytesIO(video) if isinstance(video, bytes) else str(video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return np.stack(frames)
