@@ -37,7 +37,7 @@ def noise(num_frames: int) -> np.ndarray:
     return frames.clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("num_frames", [1, 50, 101])
+@pytest.mark.parametrize("num_frames", [1, 50, 60])
 def test_equals_the_package_on_noise(network, reference, num_frames) -> None:
     frames = noise(num_frames)
     single, many = predict(network, iter(frames))

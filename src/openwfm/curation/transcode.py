@@ -96,15 +96,18 @@ class Transcode:
 
     def _scale(self, frames: Iterator[VideoFrame], facts: VideoFacts) -> Iterator[VideoFrame]:
         """Through the filter graph; a frame that comes several times goes through it once."""
-        graph, last, scaled = None, None, None
+        graph: Graph | None = None
+        last: VideoFrame | None = None
+        scaled: VideoFrame | None = None
         for frame in frames:
             if scaled is None or frame is not last:
                 graph = graph or self._graph(frame, facts)
                 graph.push(frame)
-                last, scaled = frame, graph.pull()
-                assert isinstance(scaled, VideoFrame)
+                pulled = graph.pull()
+                assert isinstance(pulled, VideoFrame)
                 # Or the encoder would copy the source's choice of keyframes.
-                scaled.pict_type = PictureType.NONE
+                pulled.pict_type = PictureType.NONE
+                last, scaled = frame, pulled
             yield scaled
 
     def _encode(self, frames: Iterator[VideoFrame]) -> tuple[bytes, int]:
