@@ -114,5 +114,11 @@ def test_every_group_file_is_reachable_and_checks() -> None:
         extra = ["model.tokenizer=x"] if kind == "diffusion" else []
         compose(
             "train",
-            [f"model={kind}", f"model/net={file.stem}", "data.config.shards=x", "paths.run=x", *extra],
+            [
+                f"model={kind}",
+                f"model/net={file.stem}",
+                "data.config.shards=x",
+                "paths.run=x",
+                *extra,
+            ],
         )

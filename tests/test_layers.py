@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "openwfm"
-BASE = {"shapes", "randomness", "files", "extras", "weights", "video", "signatures", "stages", "provenance"}
+BASE = {
+    "shapes",
+    "randomness",
+    "files",
+    "extras",
+    "weights",
+    "video",
+    "signatures",
+    "stages",
+    "provenance",
+}
 MODELS = {"tokenizer", "diffusion", "autoregressive", "posttraining", "world", "evaluation"}
 
 # What each room may import of openwfm besides itself and BASE.

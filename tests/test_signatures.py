@@ -33,7 +33,9 @@ def test_names_and_required_equal_inspect(target: str) -> None:
     real = inspect.signature(getattr(importlib.import_module(module), name))
     kinds = inspect.Parameter
     named = {
-        n: p for n, p in real.parameters.items() if p.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
+        n: p
+        for n, p in real.parameters.items()
+        if p.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
     }
     found = find_signature(target)
     assert found.names == set(named)

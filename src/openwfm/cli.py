@@ -89,9 +89,7 @@ def run(verb: str, arguments: list[str]) -> int:
             sys.exit(status[-1])
 
     sys.argv = [f"openwfm {verb}", *arguments]
-    decorate = hydra.main(
-        version_base="1.3", config_path=str(config_folder()), config_name=verb
-    )
+    decorate = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)
     try:
         decorate(_guard_task(task))()
     except SystemExit as stop:

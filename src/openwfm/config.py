@@ -264,12 +264,11 @@ def _check_override_key(config: DictConfig, key: str, verb: str) -> None:
             return
         if part not in node.keys():  # noqa: SIM118 (`in` denies keys whose value is ???)
             names = [str(name) for name in node if name != "hydra" and name not in META_KEYS]
-            if "_target_" in node:
-                if part in _accepted(str(node["_target_"])):
-                    raise ConfigError(
-                        f"{_join(path, part)}: not set in this config; use "
-                        f"`+{key}=…` to add it (on the command line of openwfm {verb})"
-                    )
+            if "_target_" in node and part in _accepted(str(node["_target_"])):
+                raise ConfigError(
+                    f"{_join(path, part)}: not set in this config; use "
+                    f"`+{key}=…` to add it (on the command line of openwfm {verb})"
+                )
             raise ConfigError(
                 f"{_join(path, part)}: unknown key{_nearest(part, path, names)} "
                 f"(on the command line of openwfm {verb})"

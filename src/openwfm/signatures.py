@@ -52,7 +52,9 @@ def find_signature(target: str) -> Signature:
     return _class(file, node)
 
 
-def _definition(module: str, name: str, depth: int = 0) -> tuple[str, ast.ClassDef | ast.FunctionDef]:
+def _definition(
+    module: str, name: str, depth: int = 0
+) -> tuple[str, ast.ClassDef | ast.FunctionDef]:
     """The module that really defines ``name`` (following re-exports), and its syntax."""
     tree = _parse(module)
     names = []

@@ -40,7 +40,9 @@ def read_weights(folder: Path | str, kind: str) -> tuple[dict[str, Any], dict[st
     folder = Path(folder)
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder / name}: no such file; published weights are {CONFIG} and {TENSORS}")
+            raise ValueError(
+                f"{folder / name}: no such file; published weights are {CONFIG} and {TENSORS}"
+            )
     config = read_json(folder / CONFIG)
     if config.get("schema") != SCHEMA:
         raise ValueError(f"{folder / CONFIG}: schema={config.get('schema')}: must be {SCHEMA}")
@@ -53,7 +55,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """Raises ValueError naming the file when it is not a whole safetensors file."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
+            return {name: file.get_tensor(name) for name in file}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 

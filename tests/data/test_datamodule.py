@@ -48,7 +48,9 @@ def test_windows_hold_the_frames_of_the_clip(tiny_shards: Path) -> None:
 def test_splits_share_no_source(tiny_shards: Path) -> None:
     data = module(tiny_shards)
     index = data._open()
-    sources = {s: {index.metadata(k)["source"] for k in data.keys(s)} for s in ("train", "val", "test")}
+    sources = {
+        s: {index.metadata(k)["source"] for k in data.keys(s)} for s in ("train", "val", "test")
+    }
     assert all(sources.values())
     assert not sources["train"] & sources["val"] and not sources["val"] & sources["test"]
     assert sum(len(data.keys(split)) for split in sources) == len(index)
@@ -121,9 +123,7 @@ def test_missing_text_is_an_error_that_names_the_clip(
         first(data.train_dataloader(), 1)
 
 
-def test_a_truncated_shard_names_the_file(
-    make_shards: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_truncated_shard_names_the_file(make_shards: Callable[..., Path], tmp_path: Path) -> None:
     shards = make_shards(tmp_path / "s", num_sources=3)
     tar = next(shards.rglob("*.tar"))
     tar.write_bytes(tar.read_bytes()[:-700])

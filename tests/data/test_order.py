@@ -54,6 +54,4 @@ def test_no_source_is_in_two_splits_and_none_is_lost(
 def test_the_split_does_not_depend_on_the_order_of_sources() -> None:
     kinds = {f"s{i}": "simulated" for i in range(20)}
     backwards = dict(reversed(kinds.items()))
-    assert split_sources(kinds, (0.8, 0.1, 0.1), 5) == split_sources(
-        backwards, (0.8, 0.1, 0.1), 5
-    )
+    assert split_sources(kinds, (0.8, 0.1, 0.1), 5) == split_sources(backwards, (0.8, 0.1, 0.1), 5)

@@ -202,9 +202,7 @@ class ShardDataModule(lightning.LightningDataModule):
     def dataset(self, split: str) -> WindowDataset:
         latents = self.latents if split == "train" else None
         config = self.config if split == "train" else replace(self.config, flip=0.0)
-        return WindowDataset(
-            config, self._open(), self.frames(split), self.windows(split), latents
-        )
+        return WindowDataset(config, self._open(), self.frames(split), self.windows(split), latents)
 
     def prepare_latents(self, encode: Encode, tokenizer_sha256: str) -> LatentCache:
         """Open the training split's latent cache, writing it with ``encode`` on first use."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,10 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.model import DiffusionWorldModel, StepDraws, load_world_model
-from openwfm.files import sha256_file
 from openwfm.randomness import derive_seed, torch_generator
 from openwfm.tokenizer import VideoTokenizer, load_tokenizer
-from openwfm.weights import TENSORS, load_strict
+from openwfm.weights import load_strict
 
 Groups = Iterable[dict[str, Any]]
 
