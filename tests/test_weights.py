@@ -61,8 +61,13 @@ def test_a_pickle_in_a_checkpoint_is_not_executed(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "value.json"
     write_json(file, {"a": 1})
-    with pytest.raises(RuntimeError), atomic_path(file) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail_halfway() -> None:
+        with atomic_path(file) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert read_json(file) == {"a": 1}
     assert list(tmp_path.iterdir()) == [file]

@@ -66,7 +66,8 @@ def guarded(action: Callable[[], int]) -> int:
 def run(verb: str, arguments: list[str]) -> int:
     """Check the command line, then let Hydra run the verb (once, or once a sweep job)."""
     import hydra
-    from omegaconf import DictConfig, OmegaConf, open_dict
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig, OmegaConf
 
     from openwfm.config import check, check_overrides, config_folder
 
@@ -80,11 +81,10 @@ def run(verb: str, arguments: list[str]) -> int:
     status: list[int] = []
 
     def task(config: DictConfig) -> None:
-        choices = hydra.core.hydra_config.HydraConfig.get().runtime.choices
+        choices = HydraConfig.get().runtime.choices
         check(config, verb, {str(key): str(value) for key, value in choices.items()})
-        with open_dict(config):
-            config = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-        status.append(guarded(lambda: int(command.main(config))))
+        resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+        status.append(guarded(lambda: int(command.main(resolved))))
         if status[-1]:
             sys.exit(status[-1])
 

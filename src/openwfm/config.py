@@ -109,7 +109,7 @@ def _nodes(node: DictConfig, path: str) -> Iterator[tuple[str, DictConfig]]:
         yield path, node
     for key, child in node.items_ex(resolve=False):
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            yield from _nodes(child, f"{path}.{key}" if path else str(key))
+            yield from _nodes(child, _join(path, str(key)))
 
 
 def _check_node(path: str, node: DictConfig, files: _Files) -> None:

@@ -117,11 +117,6 @@ def test_wandb_offline_run_holds_videos_and_metrics(tmp_path, fit, monkeypatch):
     fit(callbacks, logger=logger, max_steps=8, log_every_n_steps=2)
     logger.experiment.finish()
     rows = wandb_rows(next(tmp_path.glob("wandb/offline-run-*/run-*.wandb")))
-    print(
-        len(rows),
-        [list(r) for r in rows if r],
-        path_size := next(tmp_path.glob("wandb/offline-run-*/run-*.wandb")).stat().st_size,
-    )
     kinds = [row["samples/videos._type"] for row in rows if "samples/videos._type" in row]
     assert kinds == ["video-file", "video-file"]
     assert any("perf/samples_per_second" in row for row in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -43,8 +44,8 @@ class VideoBatch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> VideoBatch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {n: change(v) for n, v in values.items() if isinstance(v, Tensor)}
-        return replace(self, **tensors)
+        changed: dict[str, Any] = {n: change(v) for n, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **changed)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> VideoBatch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -67,7 +67,7 @@ class LatentCache:
     ) -> LatentCache:
         """Encode every window; the files appear only when all of them are encoded."""
         with atomic_path(folder / "latents.npy", suffix=".npy") as temporary:
-            store: np.ndarray | None = None
+            store: np.memmap | None = None
             starts = range(0, len(windows), batch_size)
             for start in tqdm(starts, desc="encode latents", unit="batch"):
                 part = windows[start : start + batch_size]

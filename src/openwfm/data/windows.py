@@ -37,7 +37,7 @@ def cut_windows(lengths: Mapping[str, int], num_frames: int, stride: int) -> lis
 def decode_clip(data: bytes, name: str) -> UInt8[np.ndarray, "t h w c"]:
     """All frames of an encoded clip. Raises ValueError naming the clip when it does not decode."""
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"clip {name}: does not decode ({error})") from error
@@ -72,16 +72,17 @@ class FrameCache:
     @classmethod
     def open(cls, folder: Path, index: ShardIndex, keys: Sequence[str]) -> FrameCache:
         """Use the cache in ``folder`` if it is of these shards and clips, else write it."""
-        identity = {"manifest": index.manifest_sha256, "keys": sorted(keys)}
+        identity: dict[str, object] = {"manifest": index.manifest_sha256, "keys": sorted(keys)}
         header, array = folder / "frames.json", folder / "frames.npy"
         if not (header.is_file() and array.is_file() and read_json(header)["of"] == identity):
-            cls._write(folder, index, identity)
+            cls._write(folder, index, sorted(keys), identity)
         spans = {key: (span[0], span[1]) for key, span in read_json(header)["spans"].items()}
         return cls(np.load(array, mmap_mode="r", allow_pickle=False), spans)
 
     @staticmethod
-    def _write(folder: Path, index: ShardIndex, identity: dict[str, object]) -> None:
-        keys = [str(key) for key in identity["keys"]]  # type: ignore[attr-defined]
+    def _write(
+        folder: Path, index: ShardIndex, keys: Sequence[str], identity: dict[str, object]
+    ) -> None:
         spans, total, shape = {}, 0, None
         clips = []
         for key in tqdm(keys, desc="decode clips", unit="clip", disable=len(keys) < 50):

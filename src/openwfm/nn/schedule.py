@@ -24,7 +24,8 @@ def warmup_cosine(
     """Raises ValueError when the warm-up is not shorter than the run."""
     if not 0 <= warmup_steps < max_steps:
         raise ValueError(
-            f"scheduler.warmup_steps={warmup_steps}: must be in 0..max_steps-1 (max_steps={max_steps})"
+            f"scheduler.warmup_steps={warmup_steps}: must be in 0..max_steps-1 "
+            f"(max_steps={max_steps})"
         )
     if not 0 <= final_fraction <= 1:
         raise ValueError(f"scheduler.final_fraction={final_fraction}: must be in [0, 1]")
