@@ -55,7 +55,7 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """Raises ValueError naming the file when it is not a whole safetensors file."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file}
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 
