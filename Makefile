@@ -13,8 +13,14 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export OMP_WAIT_POLICY := passive
 
-TOKENIZER_FROM := $(if $(SCRATCH),null,experiments/001_nano_tokenizer/weights)
-WORLD_FROM := $(if $(SCRATCH),null,experiments/002_nano_video2world/weights)
+# With published weights both trainings are short post-trainings on the fresh shards; the encoder
+# stays as it is, so that the latents remain those the world model was pre-trained on.
+TOKENIZER := $(if $(SCRATCH),trainer.max_steps=900,\
+  model.weights=experiments/001_nano_tokenizer/weights model.freeze_encoder=true \
+  model.optimizer.lr=2.0e-4 trainer.max_steps=150 trainer.val_check_interval=75)
+WORLD_MODEL := $(if $(SCRATCH),trainer.max_steps=1500,\
+  model.weights=experiments/002_nano_video2world/weights \
+  model.optimizer.lr=2.0e-4 trainer.max_steps=300 trainer.val_check_interval=100)
 
 .PHONY: help setup world test check bench notebooks dup clean experiment-001 experiment-002
 
@@ -37,6 +43,35 @@ define stage
 @echo "== $(1)"; start=$$(date +%s.%N); $(2); \
 $(BIN)/python -m openwfm.stages $(WORLD) "$(1)" $$(echo "$$(date +%s.%N) - $$start" | awk '{print $$1 - $$3}')
 endef
+
+world: setup ## raw video → curation → shards → two trainings → futures → evaluation → report.html
+	@mkdir -p $(WORLD)
+	@$(BIN)/python -m openwfm.stages $(WORLD) "set-up" $$(cat .venv/.installed)
+	$(call stage,film raw takes,$(OPENWFM) simulate footage out=$(WORLD)/footage num_takes=16 seed=$(SEED) natural=true)
+	$(call stage,curate,$(OPENWFM) curate in=$(WORLD)/footage/raw out=$(WORLD)/shards)
+	$(call stage,train the tokenizer,$(OPENWFM) train experiment=001_nano_tokenizer \
+	  run=$(WORLD)/tokenizer seed=$(SEED) data.config.shards=$(WORLD)/shards $(TOKENIZER))
+	$(call stage,evaluate the tokenizer,$(OPENWFM) evaluate run=$(WORLD)/tokenizer kinds=[simulated] seed=$(SEED))
+	$(call stage,train the world model,$(OPENWFM) train experiment=002_nano_video2world \
+	  run=$(WORLD)/world_model seed=$(SEED) data.config.shards=$(WORLD)/shards \
+	  model.tokenizer=$(WORLD)/tokenizer/weights $(WORLD_MODEL))
+	$(call stage,evaluate the world model,$(OPENWFM) evaluate run=$(WORLD)/world_model kinds=[simulated] seed=$(SEED))
+	$(call stage,generate a future,$(OPENWFM) generate run=$(WORLD)/world_model seed=$(SEED) \
+	  frames=$(WORLD)/world_model/evaluation/examples/00_given.mp4 out=$(WORLD)/future.mp4)
+	@$(OPENWFM) report world=$(WORLD)
+
+# Footage and shards of the recorded experiments; `make world` films other takes (another seed).
+data/shards/index.json: | setup
+	$(OPENWFM) simulate footage out=data/footage num_takes=96 seed=1001 natural=true
+	$(OPENWFM) curate in=data/footage/raw out=data/shards
+
+experiment-001: data/shards/index.json ## the published nano tokenizer again (about half an hour)
+	$(OPENWFM) train experiment=001_nano_tokenizer run=runs/001 data.config.shards=data/shards
+	$(OPENWFM) evaluate run=runs/001 kinds=[simulated] num_clips=256
+
+experiment-002: data/shards/index.json ## the published nano world model again (about half an hour)
+	$(OPENWFM) train experiment=002_nano_video2world run=runs/002 data.config.shards=data/shards
+	$(OPENWFM) evaluate run=runs/002 kinds=[simulated] num_clips=256
 
 test: setup ## the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -127,6 +127,14 @@ def read_provenance(path: Path | str) -> dict[str, Any]:
     return value
 
 
+def carried_caption(path: Path | str | None) -> str:
+    """The caption in the provenance of a video that `openwfm` wrote; "" where there is none."""
+    try:
+        return str(read_provenance(path).get("caption") or "") if path is not None else ""
+    except ValueError:
+        return ""
+
+
 def png_bytes(image: UInt8[Tensor, "h w c"]) -> bytes:
     """Lossless PNG of an RGB image."""
     codec = av.CodecContext.create("png", "w")

@@ -11,16 +11,18 @@ from openwfm.config import build
 
 def main(config: DictConfig) -> int:
     """Write one video that carries its provenance; returns 0."""
+    from openwfm.video import carried_caption
     from openwfm.world import World
     from openwfm.world.config import GenerateConfig
 
     request = build(config.generate)
     assert isinstance(request, GenerateConfig)
+    prompt = request.prompt if request.prompt is not None else carried_caption(request.frames)
     world = World.load(request.run, device=request.device)
     start = time.perf_counter()
     generation = world.generate(
         frames=request.frames,
-        prompt=request.prompt,
+        prompt=prompt,
         num_frames=request.num_frames,
         seed=request.seed,
         guidance=request.guidance,

@@ -126,7 +126,7 @@ def _reconstruction(
 
 
 def _write_examples(out: Path, examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """``examples/NN.{mp4,png}`` (left or above: real) and one picture of all."""
+    """``examples/NN.{mp4,png}`` (left or above: real), ``NN_given.mp4`` and one picture of all."""
     listed, strips = [], []
     for number, example in enumerate(examples):
         real, made = to_uint8(example.real), to_uint8(example.made)
@@ -145,6 +145,9 @@ def _write_examples(out: Path, examples: Sequence[Example]) -> list[dict[str, An
             example.fps,
             {**facts, "shows": "left: real, right: made by a model", "synthetic": True},
         )
+        if example.condition_frames:
+            given = real[: example.condition_frames]
+            write_video(out / f"{name}_given.mp4", given, example.fps, facts)
         rows = stack_rows([strip(real, every=2), strip(made, every=2)])
         write_png(out / f"{name}.png", rows)
         strips.append(rows)

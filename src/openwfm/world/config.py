@@ -13,7 +13,7 @@ class GenerateConfig:
     run: str
     out: str
     frames: str | None = None
-    prompt: str = ""
+    prompt: str | None = None
     num_frames: int | None = None
     seed: int = 0
     guidance: float | None = None
@@ -24,7 +24,8 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if Path(self.out).suffix != ".mp4":
             raise ValueError(f"out={self.out}: must end in .mp4")
-        object.__setattr__(self, "prompt", str(self.prompt))
+        if self.prompt is not None:
+            object.__setattr__(self, "prompt", str(self.prompt))
         for name in ("num_frames", "num_steps"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
