@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -17,9 +18,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.model import DiffusionWorldModel, StepDraws, load_world_model
+from openwfm.files import sha256_file
 from openwfm.randomness import derive_seed, torch_generator
 from openwfm.tokenizer import VideoTokenizer, load_tokenizer
-from openwfm.weights import load_strict
+from openwfm.weights import TENSORS, load_strict
 
 Groups = Iterable[dict[str, Any]]
 
@@ -84,6 +86,15 @@ class DiffusionModule(L.LightningModule):
     def tokenizer(self) -> VideoTokenizer:
         self.configure_model()
         return self._frozen[0].to(self.device)
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        """What a cache of latents is bound to."""
+        return sha256_file(Path(self.tokenizer_folder) / TENSORS)
+
+    @torch.no_grad()
+    def encode_latents(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
+        return self.tokenizer.encode(video)
 
     def set_latent_statistics(self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]) -> None:
         self.world_model.set_latent_statistics(mean, std)
