@@ -5,7 +5,7 @@
 PYTHON ?= python3.11
 SEED ?= 0
 WORLD ?= world/seed$(SEED)$(if $(SCRATCH),-scratch)
-WORKERS ?= 2
+TAKES ?= 16
 BIN := .venv/bin
 OPENWFM := $(BIN)/openwfm
 SHELL := /bin/bash
@@ -47,7 +47,7 @@ endef
 world: setup ## raw video → curation → shards → two trainings → futures → evaluation → report.html
 	@mkdir -p $(WORLD)
 	@$(BIN)/python -m openwfm.stages $(WORLD) "set-up" $$(cat .venv/.installed)
-	$(call stage,film raw takes,$(OPENWFM) simulate footage out=$(WORLD)/footage num_takes=16 seed=$(SEED) natural=true)
+	$(call stage,film raw takes,$(OPENWFM) simulate footage out=$(WORLD)/footage num_takes=$(TAKES) seed=$(SEED) natural=true)
 	$(call stage,curate,$(OPENWFM) curate in=$(WORLD)/footage/raw out=$(WORLD)/shards)
 	$(call stage,train the tokenizer,$(OPENWFM) train experiment=001_nano_tokenizer \
 	  run=$(WORLD)/tokenizer seed=$(SEED) data.config.shards=$(WORLD)/shards $(TOKENIZER))
