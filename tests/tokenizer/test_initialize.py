@@ -1,11 +1,13 @@
-"""A new network starts as a short linear chain of modest amplitude."""
+"""A new network starts as a linear coder: short, of modest amplitude, and already transmitting."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer, preset
-from openwfm.tokenizer.initialize import initialize
+from openwfm.tokenizer.initialize import initialize, pink_clips
+from openwfm.tokenizer.losses import psnr
 
 DEEP = TokenizerConfig(channels=8, channels_mult=(1, 2, 2), num_res_blocks=4)
 
@@ -41,3 +43,29 @@ def test_every_weight_receives_a_gradient_after_one_step() -> None:
         optimizer.step()
     still = [n for n, p in tokenizer.named_parameters() if p.grad is None or not p.grad.any()]
     assert not still
+
+
+@pytest.mark.parametrize("time", [8, 4])
+def test_transmits_before_any_training(time: int) -> None:
+    """More than the mean colour of every block, on noise that it was not solved for."""
+    config = TokenizerConfig(
+        channels=32, channels_mult=(1, 2, 2), num_res_blocks=1, temporal_compression=time
+    )
+    tokenizer = new(config)
+    clips = pink_clips(40, 1 + 2 * time, 32)[24:].clamp(-1, 1)
+    future = clips[:, :, 1:]
+    grey = torch.nn.functional.avg_pool3d(future, (time, 8, 8))
+    for dim, factor in enumerate((time, 8, 8), start=2):
+        grey = grey.repeat_interleave(factor, dim)
+    with torch.no_grad():
+        ours = tokenizer(clips)[:, :, 1:]
+    assert psnr(ours, future).mean() > psnr(grey, future).mean() + 0.5
+
+
+def test_any_published_arrangement_can_be_initialised() -> None:
+    """Also where the decoder's grids are not those of the encoder."""
+    config = TokenizerConfig(
+        channels=8, channels_mult=(2, 4, 4), num_res_blocks=1, spatial_compression=16
+    )
+    video = torch.rand(1, 3, 9, 32, 32) * 2 - 1
+    assert torch.isfinite(new(config)(video)).all()

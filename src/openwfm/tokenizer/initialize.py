@@ -14,7 +14,8 @@ residual branches start at zero, and the linear chain that remains is solved for
 - the last channel is a constant several times as strong as the others together, so that the
   normalisation, which divides by the strength of a frame, leaves bright and dark frames apart.
 
-Nothing but synthetic noise of a fixed seed is looked at, and it takes a second.
+Where a decoder visits grids that its encoder does not (more compression in space than in time), its
+upsampling starts as nearest neighbour. Nothing but synthetic noise of a fixed seed is looked at, and it takes a second.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Aims = dict[tuple[int, ...], Tensor]
 
 @torch.no_grad()
 def initialize(tokenizer: VideoTokenizer) -> None:
-    """Overwrite all weights, drawing from torch's global generator (and a fixed one for the noise)."""
+    """Overwrite all weights, drawing from torch's global generator."""
     for module in tokenizer.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
@@ -111,7 +112,11 @@ def _fit_encoder(tokenizer: VideoTokenizer, bands: Tensor) -> tuple[Tensor, Aims
         aims[tuple(x.shape[1:4])] = each
     active = F.silu(encoder.norm_out(x))
     plain = x[..., : conv.out_channels - 1].flatten(0, 3)
-    wanted = plain @ _components(plain, encoder.conv_out.space.out_channels).T
+    count = encoder.conv_out.space.out_channels
+    wanted = plain @ _components(plain, count).T
+    if wanted.shape[1] < count:  # more latents than features: the others start as mixtures
+        mixing = torch.randn(active.shape[-1], count - wanted.shape[1])
+        wanted = torch.cat((wanted, active.flatten(0, 3) @ mixing / len(mixing)), 1)
     wanted = wanted / wanted.square().mean().sqrt()
     nn.init.zeros_(encoder.conv_out.space.weight)
     weight, encoder.conv_out.space.bias.data = _regression(active.flatten(0, 3), wanted)
