@@ -14,8 +14,9 @@ residual branches start at zero, and the linear chain that remains is solved for
 - the last channel is a constant several times as strong as the others together, so that the
   normalisation, which divides by the strength of a frame, leaves bright and dark frames apart.
 
-Where a decoder visits grids that its encoder does not (more compression in space than in time), its
-upsampling starts as nearest neighbour. Nothing but synthetic noise of a fixed seed is looked at, and it takes a second.
+Where a decoder visits grids that its encoder does not (more compression in space than in time),
+its upsampling starts as nearest neighbour. Nothing but synthetic noise of a fixed seed is looked
+at, and it takes a second.
 """
 
 from __future__ import annotations
