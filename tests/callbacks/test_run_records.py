@@ -9,6 +9,7 @@ import av
 import lightning as L
 import pytest
 import torch
+import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from openwfm.callbacks import EMA, Provenance, SampleVideos, Throughput
@@ -116,6 +117,7 @@ def test_wandb_offline_run_holds_videos_and_metrics(tmp_path, fit, monkeypatch):
     callbacks = [Throughput(), SampleVideos(folder=str(tmp_path / "samples"), every_n_steps=4)]
     fit(callbacks, logger=logger, max_steps=8, log_every_n_steps=2)
     logger.experiment.finish()
+    wandb.teardown()  # only when its service has stopped is all of the file written
     rows = wandb_rows(next(tmp_path.glob("wandb/offline-run-*/run-*.wandb")))
     kinds = [row["samples/videos._type"] for row in rows if "samples/videos._type" in row]
     assert kinds == ["video-file", "video-file"]
