@@ -1,0 +1,74 @@
+"""Both experiments train through the command line: a sweep of one, a short run of the other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from openwfm.files import read_json
+from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
+from openwfm.weights import plain, save_weights
+
+SMALL = [
+    "debug=fast",
+    "data.config.num_frames=9",
+    "callbacks.progress=null",
+    "callbacks.samples=null",
+]
+
+
+def train(*overrides: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "openwfm.cli", "train", *overrides],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_makes_one_run_folder_per_seed(tiny_shards: Path, tmp_path: Path) -> None:
+    train(
+        "experiment=001_nano_tokenizer",
+        *SMALL,
+        "model.net.channels=8",
+        f"data.config.shards={tiny_shards}",
+        "seed=0,1",
+        f"hydra.sweep.dir={tmp_path}",
+        "-m",
+    )
+    for job in (0, 1):
+        run = tmp_path / str(job)
+        assert yaml.safe_load((run / "config.yaml").read_text())["seed"] == job
+        assert (run / "checkpoints" / "last.ckpt").is_file()
+    weights = [(tmp_path / f"{job}/weights/model.safetensors").read_bytes() for job in (0, 1)]
+    assert weights[0] != weights[1]
+
+
+@pytest.mark.slow
+def test_the_world_model_trains_a_few_steps(tiny_shards: Path, tmp_path: Path) -> None:
+    from dataclasses import asdict
+
+    config = TokenizerConfig(channels=8, channels_mult=(1, 1, 1), num_res_blocks=1)
+    net = {"kind": "tokenizer", "net": plain(asdict(config))}
+    save_weights(tmp_path / "tokenizer", net, VideoTokenizer(config).state_dict())
+    train(
+        "experiment=002_nano_video2world",
+        *SMALL,
+        f"model.tokenizer={tmp_path / 'tokenizer'}",
+        "model.net.width=64",
+        "model.net.num_blocks=2",
+        "model.net.num_heads=2",
+        "model.conditioner.max_frames=1",
+        f"data.config.shards={tiny_shards}",
+        f"run={tmp_path / 'run'}",
+    )
+    assert read_json(tmp_path / "run" / "weights" / "config.json")["kind"]
