@@ -120,7 +120,7 @@ def _fit_encoder(tokenizer: VideoTokenizer, bands: Tensor) -> tuple[Tensor, Aims
         wanted = torch.cat((wanted, active.flatten(0, 3) @ mixing / len(mixing)), 1)
     wanted = wanted / wanted.square().mean().sqrt()
     nn.init.zeros_(encoder.conv_out.space.weight)
-    weight, encoder.conv_out.space.bias.data = _regression(active.flatten(0, 3), wanted)
+    weight, _bias(encoder.conv_out.space).data = _regression(active.flatten(0, 3), wanted)
     encoder.conv_out.space.weight[:, :, 0, 1, 1] = weight
     return x, aims
 
@@ -165,7 +165,7 @@ def _fit_decoder(tokenizer: VideoTokenizer, features: Tensor, aims: Aims, bands:
         for block in cast(list[ResidualBlock], list(level.blocks)):
             if not isinstance(block.shortcut, nn.Identity):
                 aim = _aim(aims, x, block.shortcut.out_channels)
-                weight, block.shortcut.bias.data = _regression(x.flatten(0, 3), aim.flatten(0, 3))
+                weight, _bias(block.shortcut).data = _regression(x.flatten(0, 3), aim.flatten(0, 3))
                 block.shortcut.weight[:, :, 0, 0, 0] = weight
             x = block(x)
         if isinstance(level.resample, Upsample):
@@ -181,7 +181,7 @@ def _fit_upsample(up: Upsample, x: Tensor, aims: Aims) -> Tensor:
             past = torch.cat((x[:, :1], x[:, :1], x), 1)
             taps = torch.stack([past[:, i : i + x.shape[1]] for i in range(3)], -1)
             found = _regression(taps.flatten(-2).flatten(0, 3), rest.flatten(0, 3))
-            up.time.weight[:, :, :, 0, 0], up.time.bias.data = (
+            up.time.weight[:, :, :, 0, 0], _bias(up.time).data = (
                 found[0].unflatten(1, (-1, 3)),
                 found[1],
             )
@@ -194,9 +194,14 @@ def _fit_upsample(up: Upsample, x: Tensor, aims: Aims) -> Tensor:
     return x
 
 
+def _bias(conv: nn.Conv3d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias
+
+
 def _fit_space(conv: SpatialConv, x: Tensor, wanted: Tensor) -> None:
     taps = F.unfold(frames_first(x), 3, padding=1).transpose(1, 2).flatten(0, 1)
-    weight, conv.bias.data = _regression(taps, wanted.flatten(0, 3))
+    weight, _bias(conv).data = _regression(taps, wanted.flatten(0, 3))
     conv.weight[:, :, 0] = weight.unflatten(1, (-1, 3, 3))
 
 
