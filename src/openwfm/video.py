@@ -20,7 +20,9 @@ from torch import Tensor
 
 from openwfm.files import atomic_path, write_bytes
 
-MAX_QUALITY_CRF = 12  # libx264: 0 is lossless, 51 worst; 12 looks transparent at 64 pixels too
+MAX_QUALITY_CRF = (
+    8  # libx264: 0 is lossless, 51 worst; 8 without its macroblock tree is as 12 with it
+)
 
 
 def to_uint8(video: Float[Tensor, "c t h w"]) -> UInt8[Tensor, "t h w c"]:
@@ -56,7 +58,7 @@ def read_video(
             for frame in container.decode(stream):
                 turns = round(getattr(frame, "rotation", 0) / 90)
                 frames.append(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-    except (av.error.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable video ({error})") from error
     if not frames:
         raise ValueError(f"{path}: holds no frame")
@@ -100,7 +102,10 @@ def _encode(container: Any, pixels: np.ndarray, fps: float) -> None:
     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
     stream.height, stream.width = pixels.shape[1:3]
     stream.pix_fmt = "yuv420p"
-    stream.options = {"crf": str(MAX_QUALITY_CRF), "preset": "veryfast", "threads": "1"}
+    # x264's macroblock tree gives other bytes now and then (1 of 25 encodes of one 64x64 take), and
+    # with them every content-addressed id downstream.
+    options = {"crf": str(MAX_QUALITY_CRF), "preset": "veryfast", "threads": "1"}
+    stream.options = options | {"mbtree": "0"}
     for image in pixels:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         for packet in stream.encode(frame):
@@ -116,7 +121,7 @@ def read_provenance(path: Path | str) -> dict[str, Any]:
     try:
         with av.open(str(path)) as container:
             comment = container.metadata.get("comment")
-    except (av.error.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable video ({error})") from error
     try:
         value = json.loads(comment or "")

@@ -19,9 +19,6 @@ from openwfm.curation.frames import read_frames
 from openwfm.curation.record import Clip, Media, Record, RejectedError, VideoFacts
 
 ID_LENGTH = 20
-# Below this, x264's macroblock tree gives other bytes now and then (one clip in a hundred at 32 and
-# at 48 pixels, none of 1300 at 64).
-MIN_TREE_SIZE = 64
 
 
 class Transcode:
@@ -127,7 +124,7 @@ class Transcode:
                 "preset": "veryfast",
                 "crf": str(self.crf),
                 "sc_threshold": "0",
-                "mbtree": str(int(self.size >= MIN_TREE_SIZE)),
+                "mbtree": "0",  # see openwfm.video: its bytes are not deterministic
             }
             for frame in frames:
                 frame.pts, frame.time_base = count, 1 / self.rate
