@@ -21,7 +21,7 @@ from torch import Tensor
 from openwfm.files import atomic_path, write_bytes
 
 MAX_QUALITY_CRF = (
-    8  # libx264: 0 is lossless, 51 worst; 8 without its macroblock tree is as 12 with it
+    8  # libx264: 0 is lossless, 51 worst; at 8 a frozen shot stays still
 )
 
 
