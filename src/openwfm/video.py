@@ -20,9 +20,7 @@ from torch import Tensor
 
 from openwfm.files import atomic_path, write_bytes
 
-MAX_QUALITY_CRF = (
-    8  # libx264: 0 is lossless, 51 worst; at 8 a frozen shot stays still
-)
+MAX_QUALITY_CRF = 8  # libx264: 0 is lossless, 51 worst; at 8 a frozen shot stays still
 
 
 def to_uint8(video: Float[Tensor, "c t h w"]) -> UInt8[Tensor, "t h w c"]:
