@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "nn": set(),
     "data": {"nn"},
     "text": set(),
-    "simulation": set(),
+    "simulation": {"data", "text"},
     "curation": {"data", "text"},
     "guardrails": set(),
     "tokenizer": {"nn", "data"},

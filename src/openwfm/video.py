@@ -5,6 +5,7 @@ Videos in memory are ``t h w c`` uint8 (files, pictures) or ``c t h w`` float in
 
 from __future__ import annotations
 
+import io
 import json
 from collections import deque
 from fractions import Fraction
@@ -77,6 +78,24 @@ def write_video(
 
     Raises ValueError when the video is empty, not uint8 RGB, or of odd size (yuv420p).
     """
+    _check(video, fps)
+    with atomic_path(path, suffix=".mp4") as temporary:
+        with av.open(str(temporary), "w", format="mp4") as container:
+            if metadata is not None:
+                container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
+            _encode(container, video.cpu().numpy(), fps)
+
+
+def video_bytes(video: UInt8[Tensor, "t h w c"], fps: float) -> bytes:
+    """As `write_video`, in memory; equal frames give equal bytes."""
+    _check(video, fps)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        _encode(container, video.cpu().numpy(), fps)
+    return buffer.getvalue()
+
+
+def _check(video: Tensor, fps: float) -> None:
     if video.dtype != torch.uint8 or video.ndim != 4 or video.shape[-1] != 3:
         raise ValueError(
             f"video: must be uint8 of shape (t, h, w, 3), is {video.dtype} {tuple(video.shape)}"
@@ -89,11 +108,6 @@ def write_video(
         )
     if not 0 < fps <= 1000:
         raise ValueError(f"fps={fps}: must be above 0 and at most 1000")
-    with atomic_path(path, suffix=".mp4") as temporary:
-        with av.open(str(temporary), "w", format="mp4") as container:
-            if metadata is not None:
-                container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
-            _encode(container, video.cpu().numpy(), fps)
 
 
 def _encode(container: Any, pixels: np.ndarray, fps: float) -> None:

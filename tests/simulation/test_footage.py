@@ -139,7 +139,7 @@ def test_bad_values_are_named_with_their_rule(key: str, value: object, rule: str
 def test_the_yaml_names_every_field_with_its_default() -> None:
     path = Path(__file__).parents[2] / "conf" / "simulate.yaml"
     root = yaml.safe_load(path.read_text())
-    node = root["footage"]
+    node = root["takes"]
     assert node.pop("_target_") == "openwfm.simulation.config.FootageConfig"
     assert node == {key: f"${{{key}}}" for key in FootageConfig.__dataclass_fields__}
     values = {key: root[key] for key in node if key != "out"}

@@ -17,6 +17,7 @@ from openwfm.curation.dedup import find_duplicates
 from openwfm.curation.pipeline import Account
 from openwfm.curation.record import Clip, Rejection, Source, to_json
 from openwfm.curation.work import WorkFolder, npy_bytes
+from openwfm.data.manifest import COLUMNS
 from openwfm.data.shards import ShardIndex, ShardWriter, bucket
 from openwfm.files import sha256_file
 
@@ -71,36 +72,7 @@ SCORES = (
     "camera_zoom", "camera_shake", "luma_mean", "luma_p95", "contrast", "hue", "saturation",
 )  # fmt: skip
 
-MANIFEST_SCHEMA = pa.schema(
-    [
-        ("record", pa.string()),
-        ("id", pa.string()),
-        ("status", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("path", pa.string()),
-        ("source", pa.string()),
-        ("start_frame", pa.int64()),
-        ("end_frame", pa.int64()),
-        ("start_seconds", pa.float64()),
-        ("end_seconds", pa.float64()),
-        ("fps", pa.float64()),
-        ("width", pa.int64()),
-        ("height", pa.int64()),
-        ("num_frames", pa.int64()),
-        ("num_bytes", pa.int64()),
-        ("codec", pa.string()),
-        ("pixel_format", pa.string()),
-        ("num_transitions", pa.int64()),
-        ("kind", pa.string()),
-        ("caption", pa.string()),
-        ("caption_source", pa.string()),
-        ("text_encoder", pa.string()),
-        ("tags", pa.list_(pa.string())),
-        *((f"score_{name}", pa.float64()) for name in SCORES),
-    ]
-)
+MANIFEST_SCHEMA = pa.schema([*COLUMNS, *((f"score_{name}", pa.float64()) for name in SCORES)])
 
 
 def _verdict(record: Source | Clip) -> dict[str, Any]:

@@ -27,6 +27,14 @@ class GivenFrames:
     noised: Float[Tensor, "b z f y x"]
     sigma: Float[Tensor, " b"]
 
+    def last_of(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b z f y x"]:
+        """The last given frame of ``latents`` in every frame after it; zero in given frames, and
+        everywhere in a sample without given frames."""
+        count = self.frames.sum(dim=2, keepdim=True)
+        index = (count - 1).clamp(min=0).expand(-1, latents.shape[1], 1, *latents.shape[3:])
+        hidden = self.frames | (count == 0)
+        return latents.gather(2, index).masked_fill(hidden, 0.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:

@@ -106,7 +106,9 @@ class ConditionerConfig:
     """How a batch becomes a condition: text, given leading latent frames, and their dropout.
 
     The number of given frames is uniform in {min_frames .. max_frames} for each sample on its own;
-    given frames are noised by exp(Normal(augment_p_mean, augment_p_std²)).
+    given frames are noised by exp(Normal(augment_p_mean, augment_p_std²)). ``repeat_last`` (ours)
+    also shows the last given frame to every frame after it, through the ``channels`` port: a small
+    network then need not learn to copy what stands still.
     """
 
     text_encoder: str = "minilm-l6-v2"
@@ -118,6 +120,7 @@ class ConditionerConfig:
     frames_dropout: float = 0.0
     augment_p_mean: float = -3.0
     augment_p_std: float = 2.0
+    repeat_last: bool = False
 
     def __post_init__(self) -> None:
         names = ("text_width", "text_tokens", "augment_p_std")
@@ -129,6 +132,8 @@ class ConditionerConfig:
                 f"conditioner.min_frames={self.min_frames}: must be between 0 and "
                 f"max_frames={self.max_frames}"
             )
+        if self.repeat_last and not self.max_frames:
+            raise ValueError("conditioner.repeat_last=True: needs conditioner.max_frames above 0")
 
 
 SOLVERS = ("euler", "heun", "res_2ab")

@@ -68,6 +68,12 @@ class DiffusionWorldModel(nn.Module):
                 f"conditioner.max_frames={conditioner.max_frames}: must be 0 for a network "
                 "without net.condition_mask"
             )
+        expected = net.in_channels if conditioner.repeat_last else 0
+        if net.extra_channels != expected:
+            raise ValueError(
+                f"net.extra_channels={net.extra_channels}: must be {expected} with "
+                f"conditioner.repeat_last={conditioner.repeat_last}"
+            )
         self.net = DiT(net)
         self.logvar = uncertainty_network() if objective.learned_uncertainty else None
         self.objective, self.sampler = objective, sampler

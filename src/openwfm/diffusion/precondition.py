@@ -51,13 +51,17 @@ def denoise(
     at = Coefficients.at(sigma, sigma_data)
     given = condition.given
     scaled = at.input * noisy
-    mask = None
+    mask = channels = None
     if given is not None:
         entered = Coefficients.at(given.sigma, sigma_data).input * given.noised
         scaled = torch.where(given.frames, entered, scaled)
+        if net.config.extra_channels:
+            channels = given.last_of(entered)
         mask = given.frames.to(noisy.dtype).expand(-1, -1, -1, *noisy.shape[3:])
     elif net.config.condition_mask:
         mask = noisy.new_zeros(1, 1, *noisy.shape[2:])
+        if net.config.extra_channels:
+            channels = noisy.new_zeros(1, net.config.extra_channels, *noisy.shape[2:])
     raw = net(
         scaled,
         c_noise(sigma),
@@ -66,6 +70,7 @@ def denoise(
         fps=condition.fps,
         padding_mask=condition.padding_mask,
         condition_mask=mask,
+        channels=channels,
     )
     clean = at.skip * noisy + at.out * raw.float()
     return clean if given is None else torch.where(given.frames, given.clean, clean)

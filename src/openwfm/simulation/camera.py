@@ -27,6 +27,14 @@ class View:
         right = np.array([math.sin(a), -math.cos(a), 0.0])
         return right, np.cross(right, forward), forward
 
+    def pose(self) -> np.ndarray:
+        """Camera-to-world ``4 4``, OpenCV axes."""
+        right, up, forward = self.axes()
+        pose = np.eye(4)
+        pose[:3, 0], pose[:3, 1], pose[:3, 2] = right, -up, forward
+        pose[:3, 3] = np.asarray(self.target) - self.distance * forward
+        return pose
+
     def project(self, point: np.ndarray) -> np.ndarray:
         """Picture coordinates of a world point: x right, y up, both in [-1, 1] inside the frame."""
         right, up, forward = self.axes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from openwfm.extras import require
-from openwfm.simulation.camera import View
 
 if TYPE_CHECKING:
     import mujoco
@@ -59,12 +59,21 @@ def _works(backend: str) -> bool:
 
 
 class Renderer:
-    """Pictures of one model, ``size`` pixels square, averaged from ``supersample`` times as many.
+    """Pictures of one model, averaged from ``supersample`` times as many pixels each way.
 
-    MuJoCo's own multisampling is ten times slower than this on a CPU rasteriser.
+    MuJoCo's own multisampling is ten times slower than this on a CPU rasteriser. ``model`` needs
+    an offscreen buffer (``<global offwidth offheight>``) of at least that size.
     """
 
-    def __init__(self, model: mujoco.MjModel, backend: str, size: int, supersample: int) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        backend: str,
+        width: int,
+        height: int,
+        supersample: int,
+        max_geoms: int = 64,
+    ) -> None:
         # PyOpenGL reports at INFO that its optional accelerator is absent.
         logging.getLogger("OpenGL").setLevel(logging.WARNING)
         # One rasteriser thread for each process: several processes share the cores.
@@ -72,16 +81,19 @@ class Renderer:
         os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = backend
         self._mujoco = mj = require("mujoco", extra="simulation")
         self._model, self._supersample = model, supersample
-        side = size * supersample
-        self._context = importlib.import_module(f"mujoco.{backend}").GLContext(side, side)
+        self._width, self._height = width, height
+        large = (height * supersample, width * supersample)
+        self._context = importlib.import_module(f"mujoco.{backend}").GLContext(*large[::-1])
         self._context.make_current()
         self._drawing = mj.MjrContext(model, mj.mjtFontScale.mjFONTSCALE_50.value)
+        self._drawing.readDepthMap = mj.mjtDepthMap.mjDEPTH_ZEROFAR.value
         mj.mjr_setBuffer(mj.mjtFramebuffer.mjFB_OFFSCREEN.value, self._drawing)
-        self._scene = mj.MjvScene(model, maxgeom=64)
+        self._scene = mj.MjvScene(model, maxgeom=max_geoms)
         self._scene.flags[mj.mjtRndFlag.mjRND_HAZE] = 0
         self._option, self._camera = mj.MjvOption(), mj.MjvCamera()
-        self._frame = mj.MjrRect(0, 0, side, side)
-        self._pixels = np.empty((side, side, 3), np.uint8)
+        self._large = mj.MjrRect(0, 0, *large[::-1])
+        self._plain = mj.MjrRect(0, 0, width, height)
+        self._pixels = np.empty((*large, 3), np.uint8)
 
     def close(self) -> None:
         """Free the GL objects while their own context is current: freed in another renderer's,
@@ -98,21 +110,69 @@ class Renderer:
         for texture in range(self._model.ntex):
             self._mujoco.mjr_uploadTexture(self._model, self._drawing, texture)
 
-    def render(self, data: mujoco.MjData, view: View, casters: Sequence[int]) -> np.ndarray:
-        """uint8 picture ``h w c`` of the state, seen from ``view``; ``casters`` are the geoms
-        that throw a shadow on the table, which is the plane z = 0."""
-        mj, camera = self._mujoco, self._camera
-        camera.lookat[:] = view.target
-        camera.distance, camera.azimuth = view.distance, view.azimuth
-        camera.elevation = view.elevation
-        self._context.make_current()
-        everything = mj.mjtCatBit.mjCAT_ALL.value
-        mj.mjv_updateScene(self._model, data, self._option, None, camera, everything, self._scene)
+    def render(
+        self, data: mujoco.MjData, fovy: float, pose: np.ndarray, casters: Sequence[int] = ()
+    ) -> np.ndarray:
+        """uint8 picture ``h w c`` of the state.
+
+        ``fovy`` is the vertical angle in degrees, ``pose`` camera-to-world ``4 4`` with OpenCV
+        axes (`openwfm.simulation.lens`); ``casters`` are the geoms that throw a shadow on the
+        ground, which is the plane z = 0.
+        """
+        self._look(data, fovy, pose)
         for geom in casters:
             self._add_shadow(data, geom)
-        mj.mjr_render(self._frame, self._scene, self._drawing)
-        mj.mjr_readPixels(self._pixels, None, self._frame, self._drawing)
+        self._mujoco.mjr_render(self._large, self._scene, self._drawing)
+        self._mujoco.mjr_readPixels(self._pixels, None, self._large, self._drawing)
         return shrink(self._pixels[::-1], self._supersample)
+
+    def render_depth(self, data: mujoco.MjData, fovy: float, pose: np.ndarray) -> np.ndarray:
+        """float32 ``h w``: metres along the camera's z axis at pixel centres; the background is
+        at the far plane."""
+        self._look(data, fovy, pose)
+        depth = np.empty((self._height, self._width), np.float32)
+        self._mujoco.mjr_render(self._plain, self._scene, self._drawing)
+        self._mujoco.mjr_readPixels(None, depth, self._plain, self._drawing)
+        near, far = self._planes()
+        # The reversed depth buffer holds 1 at the near plane and 0 at the far one.
+        return near * far / (depth[::-1] * (far - near) + near)
+
+    def render_geoms(self, data: mujoco.MjData, fovy: float, pose: np.ndarray) -> np.ndarray:
+        """int32 ``h w``: the id of the geom seen at each pixel centre, -1 for the background."""
+        mj, scene = self._mujoco, self._scene
+        self._look(data, fovy, pose)
+        flags = (mj.mjtRndFlag.mjRND_SEGMENT, mj.mjtRndFlag.mjRND_IDCOLOR)
+        pixels = np.empty((self._height, self._width, 3), np.uint8)
+        for flag in flags:
+            scene.flags[flag] = 1
+        mj.mjr_render(self._plain, scene, self._drawing)
+        mj.mjr_readPixels(pixels, None, self._plain, self._drawing)
+        for flag in flags:
+            scene.flags[flag] = 0
+        shown = np.full(scene.ngeom + 1, -1, np.int32)
+        for geom in scene.geoms[: scene.ngeom]:
+            if geom.objtype == mj.mjtObj.mjOBJ_GEOM and geom.segid >= 0:
+                shown[geom.segid + 1] = geom.objid
+        return shown[pixels[::-1] @ np.array([1, 256, 65536])]
+
+    def _planes(self) -> tuple[float, float]:
+        """Distances of the near and far planes in metres."""
+        extent, clip = self._model.stat.extent, self._model.vis.map
+        return extent * clip.znear, extent * clip.zfar
+
+    def _look(self, data: mujoco.MjData, fovy: float, pose: np.ndarray) -> None:
+        """Take the state and stand at ``pose``."""
+        mj, scene = self._mujoco, self._scene
+        self._context.make_current()
+        everything = mj.mjtCatBit.mjCAT_ALL.value
+        mj.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, scene)
+        near, far = self._planes()
+        top = near * math.tan(math.radians(fovy) / 2)
+        for eye in scene.camera:
+            eye.pos, eye.forward, eye.up = pose[:3, 3], pose[:3, 2], -pose[:3, 1]
+            eye.frustum_near, eye.frustum_far = near, far
+            eye.frustum_top, eye.frustum_bottom = top, -top
+            eye.frustum_center = eye.frustum_width = 0
 
     def _add_shadow(self, data: mujoco.MjData, geom: int) -> None:
         """Flatten the geom onto the table along the light; the higher it is, the fainter.

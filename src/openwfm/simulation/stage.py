@@ -51,7 +51,7 @@ class Stage:
         xml = _model_xml(1 / (fps * self._substeps), size * supersample)
         self._model = mj.MjModel.from_xml_string(xml)
         self._data = mj.MjData(self._model)
-        self._renderer = Renderer(self._model, backend, size, supersample)
+        self._renderer = Renderer(self._model, backend, size, size, supersample)
         self._geoms = [self._model.geom(f"body{i}").id for i in range(MAX_BODIES)]
         self._paddle = self._model.geom("paddle").id
         self._types = {
@@ -78,7 +78,8 @@ class Stage:
         frames, positions = [], []
         first: dict[tuple[int, int], int] = {}
         for frame in range(num_frames):
-            frames.append(self._renderer.render(self._data, camera.at(frame / self._fps), casters))
+            pose = camera.at(frame / self._fps).pose()
+            frames.append(self._renderer.render(self._data, FOV_DEGREES, pose, casters))
             positions.append(self._data.qpos.reshape(MAX_BODIES, 7)[: len(scene.bodies), :3].copy())
             for _ in range(self._substeps):
                 self._move_paddle(scene.paddle)
