@@ -81,6 +81,9 @@ check: setup ## format, lint, types
 	@$(BIN)/ruff check src tests
 	@$(BIN)/mypy
 
+bench: setup ## speed and memory of filming, on an otherwise idle machine
+	$(OPENWFM) bench simulation
+
 notebooks: setup ## run every notebook
 	@for book in notebooks/*.ipynb; do echo "== $$book"; \
 	$(BIN)/python -m nbconvert --to notebook --execute --stdout $$book > /dev/null; done

@@ -19,6 +19,7 @@ VERBS = {
     "train": "train a tokenizer or a world model (openwfm train experiment=…)",
     "generate": "a future of a clip (openwfm generate run=… frames=… prompt=… out=…)",
     "evaluate": "metrics on held-out clips, beside baselines (openwfm evaluate run=… data=…)",
+    "bench": "speed and memory on this machine (openwfm bench simulation)",
     "report": "one self-contained page of a whole world (openwfm report world=…)",
 }
 
