@@ -12,10 +12,11 @@ class DataConfig:
     """Windows of ``num_frames`` frames from curated shards.
 
     ``split`` are the fractions of *source videos* in train, val and test; ``window_stride`` counts
-    frames; ``flip`` is a probability; ``latents`` names the folder of a latent cache.
+    frames; ``flip`` is a probability; ``latents`` names the folder of a latent cache. ``shards`` is
+    a folder, or several whose clips are used together.
     """
 
-    shards: str
+    shards: str | tuple[str, ...]
     seed: int = 0
     batch_size: int = 8
     val_batch_size: int = 8
@@ -30,6 +31,11 @@ class DataConfig:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shards, str):
+            object.__setattr__(self, "shards", tuple(self.shards))
+        folders = self.folders
+        if not folders or not all(folders) or len(set(folders)) < len(folders):
+            raise ValueError(f"data.shards={self.shards}: must be one or more different folders")
         object.__setattr__(self, "kinds", tuple(self.kinds))
         object.__setattr__(self, "split", tuple(float(part) for part in self.split))
         for name in ("batch_size", "val_batch_size", "num_frames", "window_stride", "text_tokens"):
@@ -49,3 +55,7 @@ class DataConfig:
             raise ValueError(
                 f"data.flip={self.flip}: must be 0 with a latent cache (latents are not mirrored)"
             )
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        return (self.shards,) if isinstance(self.shards, str) else self.shards

@@ -20,6 +20,7 @@ from openwfm.data.config import DataConfig
 from openwfm.data.latents import Encode, LatentCache, to_video
 from openwfm.data.order import BatchOrder, split_sources
 from openwfm.data.shards import ShardIndex
+from openwfm.data.shardset import ShardSet
 from openwfm.data.windows import FrameCache, Window, cut_windows
 from openwfm.randomness import numpy_generator
 
@@ -42,7 +43,7 @@ class WindowDataset(Dataset[Sample]):
     def __init__(
         self,
         config: DataConfig,
-        index: ShardIndex,
+        index: ShardSet,
         frames: FrameCache,
         windows: list[Window],
         latents: LatentCache | None = None,
@@ -134,7 +135,7 @@ class ShardDataModule(lightning.LightningDataModule):
     def __init__(self, *, config: DataConfig) -> None:
         super().__init__()
         self.config = config
-        self.index: ShardIndex | None = None
+        self.index: ShardSet | None = None
         self.latents: LatentCache | None = None
         self._caches: dict[str, FrameCache] = {}
 
@@ -158,22 +159,25 @@ class ShardDataModule(lightning.LightningDataModule):
             "manifest_sha256": index.manifest_sha256,
         }
 
-    def _open(self) -> ShardIndex:
+    def _open(self) -> ShardSet:
         if self.index is None:
-            self.index = ShardIndex.open(Path(self.config.shards))
+            self.index = ShardSet.open(self.config.folders)
         return self.index
 
     def keys(self, split: str) -> list[str]:
-        """Clip ids of a split, sorted."""
-        index = self._open()
+        """Clip ids of a split, sorted. Each folder is split on its own, so that its held-out
+        clips stay the same beside whatever other folders."""
+        return sorted(key for index in self._open().indexes for key in self._keys_of(index, split))
+
+    def _keys_of(self, index: ShardIndex, split: str) -> list[str]:
         facts = {key: index.metadata(key) for key in index.keys}
         kinds = {f["source"]: f["kind"] for f in facts.values()}
         splits = split_sources(kinds, self.config.split, self.config.seed)
-        return sorted(
+        return [
             key
             for key, f in facts.items()
             if f["kind"] in self.config.kinds and splits[f["source"]] == split
-        )
+        ]
 
     def frames(self, split: str) -> FrameCache:
         if split not in self._caches:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from openwfm.data.shards import ShardIndex
+from openwfm.data.shardset import ShardSet
 from openwfm.files import atomic_path, read_json, write_json
 
 
@@ -70,7 +70,7 @@ class FrameCache:
         return np.array(self.frames[start : start + window.num_frames])
 
     @classmethod
-    def open(cls, folder: Path, index: ShardIndex, keys: Sequence[str]) -> FrameCache:
+    def open(cls, folder: Path, index: ShardSet, keys: Sequence[str]) -> FrameCache:
         """Use the cache in ``folder`` if it is of these shards and clips, else write it."""
         identity: dict[str, object] = {"manifest": index.manifest_sha256, "keys": sorted(keys)}
         header, array = folder / "frames.json", folder / "frames.npy"
@@ -81,7 +81,7 @@ class FrameCache:
 
     @staticmethod
     def _write(
-        folder: Path, index: ShardIndex, keys: Sequence[str], identity: dict[str, object]
+        folder: Path, index: ShardSet, keys: Sequence[str], identity: dict[str, object]
     ) -> None:
         spans, total, shape = {}, 0, None
         clips = []

@@ -17,7 +17,7 @@ class EvaluateConfig:
     """
 
     run: str
-    shards: str | None = None
+    shards: str | tuple[str, ...] | None = None
     split: str = "test"
     num_clips: int = 64
     batch_size: int = 16
