@@ -58,7 +58,7 @@ world: setup ## raw video → curation → shards → two trainings → futures 
 	$(call stage,evaluate the world model,$(OPENWFM) evaluate run=$(WORLD)/world_model kinds=[simulated] seed=$(SEED))
 	$(call stage,generate a future,$(OPENWFM) generate run=$(WORLD)/world_model seed=$(SEED) \
 	  frames=$(WORLD)/world_model/evaluation/examples/00_given.mp4 out=$(WORLD)/future.mp4)
-	@$(OPENWFM) report world=$(WORLD)
+	@$(OPENWFM) report in=$(WORLD)
 
 # Footage and shards of the recorded experiments; `make world` films other takes (another seed).
 data/shards/index.json: | setup

@@ -20,7 +20,7 @@ VERBS = {
     "generate": "a future of a clip (openwfm generate run=… frames=… prompt=… out=…)",
     "evaluate": "metrics on held-out clips, beside baselines (openwfm evaluate run=… data=…)",
     "bench": "speed and memory on this machine (openwfm bench simulation)",
-    "report": "one self-contained page of a whole world (openwfm report world=…)",
+    "report": "one self-contained page of a whole world (openwfm report in=…)",
 }
 
 USAGE = """openwfm VERB [key=value …]

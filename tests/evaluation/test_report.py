@@ -197,7 +197,7 @@ def test_values_that_do_not_exist_are_dashes(world, tmp_path):
 def test_what_is_missing_is_said(world, tmp_path, capsys):
     (world / "world_model" / "evaluation" / "evaluation.json").unlink()
     (world / "stages.json").unlink()
-    assert command.main(compose("report", [f"world={world}"])) == 0
+    assert command.main(compose("report", [f"in={world}"])) == 0
     words = read_page(world / "report.html").words
     assert "Not there yet: stages.json, world_model/evaluation/evaluation.json" in words
     assert f"not there: {world}/stages.json" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""``openwfm report world=DIR``: one self-contained page of what was made there."""
+"""``openwfm report in=DIR``: one self-contained page of what was made there."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ METRIC_NAMES = {
     "moving_psnr": ("PSNR of moving pixels, dB", 2),
 }
 REPRODUCE = """make world SEED={seed}{scratch}
-openwfm report world=FOLDER                      # this page again
+openwfm report in=FOLDER                      # this page again
 openwfm evaluate run=FOLDER/world_model seed=0   # the tables again
 openwfm generate run=FOLDER/world_model frames=clip.mp4 prompt="…" out=future.mp4"""
 
