@@ -98,6 +98,7 @@ def test_every_experiment_composes_and_checks(experiment: str, debug: list[str])
         [f"experiment={experiment}", *debug, "data.config.shards=x", "paths.run=x"],
     )
     check(config, "train")
+    assert config.name == experiment
 
 
 @pytest.mark.parametrize("verb", sorted(f.stem for f in CONF.glob("*.yaml")))
@@ -112,7 +113,7 @@ def test_every_group_file_is_reachable_and_checks() -> None:
     for file in sorted((CONF / "model" / "net").glob("*.yaml")):
         kind = "tokenizer" if "TokenizerConfig" in file.read_text() else "diffusion"
         extra = ["model.tokenizer=x"] if kind == "diffusion" else []
-        compose(
+        config = compose(
             "train",
             [
                 f"model={kind}",
@@ -122,3 +123,14 @@ def test_every_group_file_is_reachable_and_checks() -> None:
                 *extra,
             ],
         )
+        assert set(config.model.net) == set(yaml.safe_load(file.read_text()))
+
+
+@pytest.mark.parametrize("world", sorted(f.stem for f in (CONF / "world").glob("*.yaml")))
+def test_every_world_composes_and_builds(world: str) -> None:
+    from openwfm.config import build
+
+    config = compose("simulate", [f"world={world}", "out=x"])
+    assert build(config.world).name == world
+    with pytest.raises(ConfigError, match=r"world\.num_framess.*num_frames"):
+        compose("simulate", [f"world={world}", "out=x", "world.num_framess=3"])

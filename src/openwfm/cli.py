@@ -16,6 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 VERBS = {
     "simulate": "film raw footage with MuJoCo (openwfm simulate footage out=…)",
     "curate": "raw videos → shards (openwfm curate in=… out=…)",
+    "convert": "LeRobot datasets → shards, and back (openwfm convert lerobot in=… out=…)",
     "train": "train a tokenizer or a world model (openwfm train experiment=…)",
     "generate": "a future of a clip (openwfm generate run=… frames=… prompt=… out=…)",
     "evaluate": "metrics on held-out clips, beside baselines (openwfm evaluate run=… data=…)",

@@ -99,7 +99,7 @@ def read_view(dataset: Dataset, episode: Episode, key: str, rows: pa.Table) -> V
 
 
 def _read_video(span: VideoSpan, length: int, fps: float) -> View:
-    with av.open(str(span.path)) as container:
+    with av.open(str(span.path), "r") as container:
         stream = container.streams.video[0]
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         if abs(rate / fps - 1) > MAX_RATE_ERROR:
@@ -128,9 +128,7 @@ def _read_video(span: VideoSpan, length: int, fps: float) -> View:
     return _encode(frames, fps)
 
 
-def _frames(
-    container: Any, stream: Any, span: VideoSpan, length: int, fps: float
-) -> Iterator[Any]:
+def _frames(container: Any, stream: Any, span: VideoSpan, length: int, fps: float) -> Iterator[Any]:
     """Frames of the span in order; all of a whole file, so that a longer one is noticed."""
     if span.start:
         at = int(max(0.0, span.start - 0.5 / fps) / stream.time_base)
@@ -161,7 +159,7 @@ def _pictures(rows: pa.Table, key: str) -> list[np.ndarray]:
         for cell in rows.column(key).to_pylist():
             if not cell["bytes"]:
                 raise EpisodeRejectedError("picture", f"{key}: a picture is not in the table")
-            with av.open(io.BytesIO(cell["bytes"])) as container:
+            with av.open(io.BytesIO(cell["bytes"]), "r") as container:
                 frames.append(next(container.decode(video=0)).to_ndarray(format="rgb24"))
     except (av.error.FFmpegError, IndexError, KeyError, TypeError, StopIteration) as error:
         raise EpisodeRejectedError("picture", f"{key}: does not decode ({error!r})") from error

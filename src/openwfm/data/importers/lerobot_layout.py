@@ -253,7 +253,7 @@ def column_values(table: pa.Table, key: str, shape: tuple[int, ...]) -> np.ndarr
     while pa.types.is_nested(inner.type):
         if inner.null_count:
             raise ValueError(f"{key}: holds gaps")
-        if pa.types.is_struct(inner.type) or pc.count_distinct(pc.list_value_length(inner)) != 1:
+        if pa.types.is_struct(inner.type) or len(pc.list_value_length(inner).unique()) != 1:
             raise ValueError(f"{key}: {column.type}: must be lists of one length")
         inner = inner.flatten()
     if inner.null_count:
