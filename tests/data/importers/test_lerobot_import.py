@@ -11,7 +11,7 @@ from openwfm.config import compose
 from openwfm.data.config import DataConfig
 from openwfm.data.datamodule import ShardDataModule
 from openwfm.data.importers.lerobot import import_lerobot
-from openwfm.data.importers.lerobot_stats import column_stats, merge_stats, picture_stats
+from openwfm.data.importers.lerobot_stats import QUANTILES, column_stats, merge_stats, picture_stats
 from openwfm.data.members import read_action, read_npz
 from openwfm.data.shards import ShardIndex
 from openwfm.data.windows import decode_clip
@@ -142,6 +142,15 @@ def test_statistics_are_those_of_the_package() -> None:
             every = np.concatenate([episode(i)[key] for i in range(3)]) / 255.0
             std = merge_stats(stats)["std"].ravel()
             np.testing.assert_allclose(std, every.std((0, 1, 2)), atol=0.01)
+
+
+def test_quantiles_of_pictures_are_exact() -> None:
+    frames = np.random.default_rng(0).integers(0, 200, (7, 5, 4, 3)).astype(np.uint8)
+    stats = picture_stats(frames)
+    for name, share in QUANTILES.items():
+        want = np.quantile(frames / 255.0, share, axis=(0, 1, 2))
+        np.testing.assert_allclose(stats[name].ravel(), want, atol=1e-12)
+    assert stats["q50"].shape == (3, 1, 1)
 
 
 def _compare(

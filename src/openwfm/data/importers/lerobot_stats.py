@@ -17,23 +17,42 @@ MAX_PICTURES = 100  # evenly spaced frames of an episode; lerobot looks at about
 
 def column_stats(values: np.ndarray) -> dict[str, np.ndarray]:
     """Of ``t …``, over t; single numbers keep one axis."""
-    numbers = values.astype(np.float64)
-    return _stats(numbers[:, None] if numbers.ndim == 1 else numbers, len(values))
+    numbers = values.astype(np.float64).reshape(len(values), *(values.shape[1:] or (1,)))
+    quantiles = np.quantile(numbers, list(QUANTILES.values()), axis=0)
+    return {
+        "min": numbers.min(0), "max": numbers.max(0), "mean": numbers.mean(0),
+        "std": numbers.std(0), "count": np.array([len(values)]),
+        **dict(zip(QUANTILES, quantiles, strict=True)),
+    }  # fmt: skip
 
 
 def picture_stats(frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Of uint8 ``t h w c``, by channel."""
+    """Of uint8 ``t h w c``, by channel; exact, from counts of the 256 values."""
     at = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MAX_PICTURES)).round())
     chosen = frames[at.astype(int)]
-    stats = _stats(chosen.reshape(-1, frames.shape[-1]) / 255.0, len(chosen))
-    return {k: v if k == "count" else v.reshape(-1, 1, 1) for k, v in stats.items()}
+    channels = [_counted(np.bincount(channel.ravel(), minlength=256)) for channel in chosen.T]
+    stats = {
+        name: np.array([channel[name] for channel in channels]).reshape(-1, 1, 1)
+        for name in channels[0]
+    }
+    return {**stats, "count": np.array([len(chosen)])}
 
 
-def _stats(values: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    quantiles = np.quantile(values, list(QUANTILES.values()), axis=0)
+def _counted(counts: np.ndarray) -> dict[str, float]:
+    """Of a channel; quantiles between two ranks are interpolated, as numpy does."""
+    levels, total, up_to = np.arange(256) / 255.0, int(counts.sum()), counts.cumsum()
+    mean = float(counts @ levels) / total
+    present = levels[counts > 0]
+    ranks = np.array(list(QUANTILES.values())) * (total - 1)
+    below, above = (
+        levels[np.searchsorted(up_to, side, side="right")]
+        for side in (np.floor(ranks), np.ceil(ranks))
+    )
+    quantiles = below + (above - below) * (ranks - np.floor(ranks))
     return {
-        "min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0),
-        "count": np.array([count]), **dict(zip(QUANTILES, quantiles, strict=True)),
+        "min": float(present[0]), "max": float(present[-1]), "mean": mean,
+        "std": float(np.sqrt(counts @ (levels - mean) ** 2 / total)),
+        **dict(zip(QUANTILES, quantiles.tolist(), strict=True)),
     }  # fmt: skip
 
 
