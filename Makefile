@@ -22,7 +22,7 @@ WORLD_MODEL := $(if $(SCRATCH),trainer.max_steps=1500,\
   model.weights=experiments/002_nano_video2world/weights \
   model.optimizer.lr=2.0e-4 trainer.max_steps=300 trainer.val_check_interval=100)
 
-.PHONY: help setup world test check bench notebooks dup clean experiment-001 experiment-002
+.PHONY: help setup world test check bench lerobot notebooks dup clean experiment-001 experiment-002
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -88,6 +88,11 @@ check: setup ## format, lint, types
 
 bench: setup ## speed and memory of filming, on an otherwise idle machine
 	$(OPENWFM) bench simulation
+
+lerobot: setup ## export to LeRobot, read with its own package (in a venv of its own), import back
+	@test -x .venv-lerobot/bin/python || $(PYTHON) -m venv .venv-lerobot
+	@.venv-lerobot/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 lerobot-dataset==0.4.4
+	@OPENWFM_LEROBOT_V30=.venv-lerobot/bin/python $(BIN)/python -m pytest tests/data/importers
 
 notebooks: setup ## run every notebook
 	@for book in notebooks/*.ipynb; do echo "== $$book"; \

@@ -63,6 +63,14 @@ def test_every_clip_is_kept_or_rejected_and_reads_back(tmp_path: Path) -> None:
     assert rows[0]["source"] == rows[1]["source"] != rows[2]["source"]
 
 
+def test_twins_of_a_group_that_look_alike_are_both_kept(tmp_path: Path) -> None:
+    world = ToyConfig(same=(2, 3, 6))
+    summary = film_world(simulation(tmp_path), world)
+    rows = ShardIndex.open(tmp_path).manifest().to_pylist()
+    assert (summary.kept, rows[3]["status"], rows[6]["status"]) == (6, "kept", "rejected")
+    assert rows[2]["id"] != rows[3]["id"]
+
+
 def test_shards_train_through_the_data_module(tmp_path: Path) -> None:
     film_world(simulation(tmp_path, num_clips=16), ToyConfig())
     config = DataConfig(shards=str(tmp_path), num_frames=9, batch_size=2, kinds=("simulated",))

@@ -34,6 +34,7 @@ from openwfm.video import video_bytes
 RECIPE = 1
 NOT_CONTENT = ("out", "workers")
 MAX_SHARD_BYTES = 64_000_000
+ID_LENGTH = 24
 CAPTION_SOURCE = "ground_truth"
 MANIFEST_SCHEMA = pa.schema([*COLUMNS, ("world", pa.string()), ("facts", pa.string())])
 
@@ -196,7 +197,7 @@ def _pack(config: SimulationConfig, world: WorldConfig, work: Path, identity: st
     encoder = text_encoder(config.text_encoder) if config.text_encoder else None
     writer = ShardWriter(out, max_bytes=MAX_SHARD_BYTES)
     rows: list[dict[str, Any]] = []
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, str]] = {}
     for index in tqdm(range(config.num_clips), desc="packing", unit="clip"):
         with np.load(_clip_file(work, index), allow_pickle=False) as file:
             members = {name: file[name].tobytes() for name in file.files}
@@ -207,13 +208,16 @@ def _pack(config: SimulationConfig, world: WorldConfig, work: Path, identity: st
             rows.append(row | {"status": "rejected", "stage": "film", **facts["rejection"]})
             continue
         videos = [members[name] for name in sorted(members) if name.endswith("mp4")]
-        key = hashlib.sha256(b"".join(videos)).hexdigest()[:24]
-        if key in seen:
-            detail = f"shows the same as clip {seen[key]}"
+        key = hashlib.sha256(b"".join(videos)).hexdigest()[:ID_LENGTH]
+        first = seen.setdefault(key, (index, facts["source"]))
+        if first[0] != index and first[1] == facts["source"]:
+            # A counterfactual that changes nothing that can be seen (a heavier body falls alike).
+            key = hashlib.sha256(f"{key}/{index}".encode()).hexdigest()[:ID_LENGTH]
+        elif first[0] != index:
+            detail = f"shows the same as clip {first[0]}"
             rejection = {"status": "rejected", "stage": "pack", "reason": "duplicate"}
             rows.append(row | rejection | {"detail": detail})
             continue
-        seen[key] = index
         facts |= {"id": key, "text_encoder": "" if encoder is None else encoder.name}
         if encoder is not None:
             members["text.npy"] = _embed(encoder, facts["caption"])

@@ -2,7 +2,7 @@
 
 ``python read_with_lerobot.py FOLDER OUT.npz``: needs ``lerobot-dataset`` (``ledataset``, v3.0) or
 ``lerobot`` (0.3.3 for v2.1); the project's environment has neither. Run by
-``test_lerobot_export.py`` where ``OPENWFM_LEROBOT_PYTHONS`` names interpreters that do.
+``test_lerobot_export.py`` where ``OPENWFM_LEROBOT_V30`` or ``_V21`` names an interpreter that does.
 """
 
 from __future__ import annotations

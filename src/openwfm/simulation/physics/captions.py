@@ -36,7 +36,7 @@ class Story:
         return f"the {self.scene.names[body]}"
 
     def some(self, bodies: Sequence[int], singular: str, plural: str) -> str:
-        """"a red ball and a blue box fall"."""
+        """ "a red ball and a blue box fall"."""
         return f"{listing([self.a(i) for i in bodies])} {plural if len(bodies) > 1 else singular}"
 
     def those(self, bodies: Sequence[int], singular: str, plural: str) -> str:
@@ -163,7 +163,9 @@ def _stack(story: Story) -> str:
     falls = story.either("topples", "collapses", "tips over")
     text = f"{text}, which {falls}" if arrives else f"{text} {falls}"
     where = story.towards(down[-1])
-    return f"{text}: {story.those(down, 'falls', 'fall')} {where if len(down) == 1 else ''}".rstrip()
+    return (
+        f"{text}: {story.those(down, 'falls', 'fall')} {where if len(down) == 1 else ''}".rstrip()
+    )
 
 
 def _dominoes(story: Story) -> str:

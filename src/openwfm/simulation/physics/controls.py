@@ -56,9 +56,7 @@ def frame_order(control: str, num_frames: int, rng: np.random.Generator) -> np.n
 def _reordered(
     state: Mapping[str, np.ndarray], order: np.ndarray, control: str
 ) -> dict[str, np.ndarray]:
-    changed = {
-        key: value if key in PER_CLIP else value[order] for key, value in state.items()
-    }
+    changed = {key: value if key in PER_CLIP else value[order] for key, value in state.items()}
     contacts = state["contacts"]
     shown = [(at, *row[1:]) for at, source in enumerate(order) for row in contacts
              if row[0] == source]  # fmt: skip

@@ -36,9 +36,7 @@ def _change(prop: str, body: str, before: Any, after: Any) -> dict[str, Any]:
     return {"property": prop, "body": body, "before": before, "after": after}
 
 
-def _alter_wheel(
-    scene: Scene, prop: str, rng: np.random.Generator
-) -> tuple[Scene, dict[str, Any]]:
+def _alter_wheel(scene: Scene, prop: str, rng: np.random.Generator) -> tuple[Scene, dict[str, Any]]:
     wheel = scene.wheel
     assert wheel is not None
     key, factors = {
@@ -68,7 +66,9 @@ def _alter_piece(
     if prop == "size":
         return _resized(piece, float(rng.choice(SIZE_FACTORS)))
     if prop == "position":
-        moved = np.asarray(body.position) + float(rng.choice([0.08, 0.12])) * np.asarray(piece.along)
+        moved = np.asarray(body.position) + float(rng.choice([0.08, 0.12])) * np.asarray(
+            piece.along
+        )
         new = replace(piece, body=replace(body, position=vector(moved)))
         return new, list(body.position), list(new.body.position)
     if prop == "spin":
@@ -78,10 +78,12 @@ def _alter_piece(
     if prop == "colour":
         colour = _other_colour(colours, rng)
         return replace(piece, body=replace(body, colour=colour)), body.colour, colour
-    before = float(getattr(body, prop))
-    low, high = {"friction": (0.02, 1.2), "bounce": (0.05, 0.8)}[prop]
-    after = high if before < (low + high) / 2 else low
-    return replace(piece, body=replace(body, **{prop: after})), before, after
+    if prop == "friction":
+        friction = 1.2 if body.friction < 0.61 else 0.02
+        return replace(piece, body=replace(body, friction=friction)), body.friction, friction
+    assert prop == "bounce"
+    bounce = 0.8 if body.bounce < 0.42 else 0.05
+    return replace(piece, body=replace(body, bounce=bounce)), body.bounce, bounce
 
 
 def _resized(piece: Piece, factor: float) -> tuple[Piece, list[float], list[float]]:

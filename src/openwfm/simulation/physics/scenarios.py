@@ -146,7 +146,9 @@ def u_ramp(rng: np.random.Generator) -> Scene:
         direction = -side if meeting and index else side if meeting else draw.sign()
         angle = direction * draw.between(0.55, 1.05)
         normal = np.array([-math.sin(angle), 0.0, math.cos(angle)])
-        place = np.array([0.0, 0.0 if meeting else lane, radius + 0.02]) - (radius - size[0]) * normal
+        place = (
+            np.array([0.0, 0.0 if meeting else lane, radius + 0.02]) - (radius - size[0]) * normal
+        )
         pieces.append(
             draw.piece(
                 shape,
@@ -193,7 +195,7 @@ def seesaw(rng: np.random.Generator) -> Scene:
     half = (draw.between(0.42, 0.52), 0.13, 0.015)
     height = draw.between(0.14, 0.2)
     top = height + half[2]
-    plank = Plank(half=half, height=height, mass=draw.between(0.5, 1.2))
+    plank = Plank(half=half, height=height, mass=draw.between(1.0, 2.0))
     kind = str(rng.choice(["unequal", "unequal", "balanced", "drop"]))
     side, mass = draw.sign(), draw.between(0.8, 2.5)
     pieces = []

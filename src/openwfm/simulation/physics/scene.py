@@ -158,4 +158,3 @@ def rotate(rotation: Quaternion, vector: Vector) -> np.ndarray:
 def vector(values: np.ndarray) -> Vector:
     x, y, z = (float(value) for value in values)
     return (x, y, z)
-

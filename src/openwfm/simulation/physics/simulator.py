@@ -42,10 +42,9 @@ class Simulator:
 
     def __init__(self, fps: float, width: int = 64, height: int = 64) -> None:
         self._mujoco = mj = require("mujoco", extra="simulation")
-        self._substeps = math.ceil(PHYSICS_RATE / fps)
-        self.model = model = mj.MjModel.from_xml_string(
-            model_xml(1 / (fps * self._substeps), width, height)
-        )
+        self._fps, self._substeps = fps, math.ceil(PHYSICS_RATE / fps)
+        xml = model_xml(1 / (fps * self._substeps), width, height)
+        self.model = model = mj.MjModel.from_xml_string(xml)
         self.data = mj.MjData(model)
         self._types = {
             shape: getattr(mj.mjtGeom, f"mjGEOM_{shape.upper()}").value
@@ -66,6 +65,7 @@ class Simulator:
         # A fast top gains energy in one explicit step after the other.
         fast = integrators.mjINT_RK4 if scene.wheel else integrators.mjINT_IMPLICITFAST
         model.opt.integrator, model.opt.gravity[2] = fast.value, -scene.gravity
+        model.opt.timestep = 1 / (self._fps * self._steps(scene))
         self._shape_pieces(scene.pieces)
         for slot, geom in enumerate(self.fixtures):
             fixture = scene.fixtures[slot] if slot < len(scene.fixtures) else None
@@ -89,22 +89,29 @@ class Simulator:
         """``num_frames`` frames of the scene. Raises ClipRejectedError when it explodes."""
         mj, model, data = self._mujoco, self.model, self.data
         self.place(scene)
-        if scene.wheel is None:
-            # The integrator is a leapfrog whose speeds stand half a step ahead of the places, if
-            # they start there: a fall is then exact.
+        leapfrog = scene.wheel is None
+        if leapfrog:
+            # Semi-implicit Euler is a leapfrog whose speeds stand half a step behind the places,
+            # if they start there: a fall is then exact.
             data.qvel[:] -= 0.5 * model.opt.timestep * data.qacc
         places, speeds = np.empty((num_frames, model.nq)), np.empty((num_frames, model.nv))
         contacts: set[tuple[int, int, int]] = set()
+        steps = self._steps(scene)
         for frame in range(num_frames):
             places[frame], before = data.qpos, data.qvel.copy()
             mj.mj_step(model, data)
-            speeds[frame] = 0.5 * (before + data.qvel)
+            speeds[frame] = 0.5 * (before + data.qvel) if leapfrog else before
             contacts.update((frame, *pair) for pair in self._touching())
-            for done in range(1, self._substeps if frame < num_frames - 1 else 1, CONTACT_STEPS):
-                mj.mj_step(model, data, min(CONTACT_STEPS, self._substeps - done))
+            for done in range(1, steps if frame < num_frames - 1 else 1, CONTACT_STEPS):
+                mj.mj_step(model, data, min(CONTACT_STEPS, steps - done))
                 contacts.update((frame, *pair) for pair in self._touching())
             check_stable(data)
         return self._recording(scene, places, speeds, contacts)
+
+    def _steps(self, scene: Scene) -> int:
+        """For each frame. A light board between heavy things gains energy at 960 steps a second
+        (up to four times what there was, in 5 of 28 scenes) and none at twice as many."""
+        return self._substeps * (2 if scene.plank else 1)
 
     def show(self, recording: Recording, frame: int) -> None:
         """Put everything where it was at ``frame``, for the renderer."""
@@ -208,7 +215,9 @@ class Simulator:
             owners.append(int(model.geom_bodyid[self.plank]))
             positions.append(np.tile([0, 0, scene.plank.height], (frames, 1, 1)))
             velocities.append(np.zeros((frames, 1, 3)))
-            rotations.append(np.stack([np.cos(half), 0 * half, np.sin(half), 0 * half], -1)[:, None])
+            rotations.append(
+                np.stack([np.cos(half), 0 * half, np.sin(half), 0 * half], -1)[:, None]
+            )
             spins.append(np.stack([zero, speeds[:, FREE_SPEED, None], zero], -1))
         if scene.wheel is not None:
             owners.append(int(model.geom_bodyid[self.wheel]))
