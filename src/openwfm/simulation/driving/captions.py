@@ -9,8 +9,8 @@ import numpy as np
 from openwfm.data.members import CameraTrack
 from openwfm.simulation.captions import article, listing
 from openwfm.simulation.driving.episodes import Episode
+from openwfm.simulation.driving.model import MASK_NAMES
 from openwfm.simulation.driving.rig import VIEWS
-from openwfm.simulation.driving.studio import MASK_NAMES
 from openwfm.simulation.driving.traffic import RATE
 from openwfm.simulation.driving.vehicles import KINDS
 from openwfm.simulation.driving.weather import PHRASES
@@ -19,7 +19,7 @@ from openwfm.simulation.lens import project
 MOST_VEHICLES = 3
 VEHICLE_SHARE, THING_SHARE, SMALL_SHARE = 0.003, 0.02, 0.001  # of a picture, to be named
 STANDING, SPEED_CHANGE = 0.3, 1.5  # m/s
-BEND, TURN_CURVATURE = np.radians(6), 0.05
+BEND, TURN_CURVATURE = np.radians(6), 0.01  # roads bend by 1/160 at most
 LOOKS = {
     "front": "ahead", "front_left": "to the front left", "front_right": "to the front right",
     "rear_left": "to the rear left", "rear_right": "to the rear right", "rear": "behind",
@@ -75,8 +75,6 @@ def motion(episode: Episode, state: dict[str, np.ndarray]) -> str:
             return "pulls away"
         again = " and drives off again" if speeds[-1] > 1 else ""
         return f"brakes to a stop{_reason(episode)}{again}"
-    if np.abs(curvature).max() > TURN_CURVATURE:
-        return f"turns {'left' if curvature[np.abs(curvature).argmax()] > 0 else 'right'}"
     change = speeds[-1] - speeds[0]
     pace = ""
     if abs(change) > SPEED_CHANGE:
@@ -84,6 +82,8 @@ def motion(episode: Episode, state: dict[str, np.ndarray]) -> str:
     if episode.behaviour == "lane_change":
         before, after = _lanes(episode)
         return f"changes to the {'left' if after < before else 'right'} lane{pace}"
+    if np.abs(curvature).max() > TURN_CURVATURE:
+        return f"turns {'left' if curvature[np.abs(curvature).argmax()] > 0 else 'right'}"
     poses = state["ego_to_world"]
     turned = np.unwrap(np.arctan2(poses[:, 1, 0], poses[:, 0, 0]))
     bend = turned[-1] - turned[0]
@@ -119,8 +119,10 @@ def _reason(episode: Episode) -> str:
 def vehicles_in(episode: Episode, labels: np.ndarray, state: dict[str, np.ndarray]) -> list[str]:
     """The largest vehicles in masks ``t h w``, with what they do seen from the car."""
     count = len(episode.drivers) - 1
+    if not count:
+        return []
     areas = np.array([(labels == len(MASK_NAMES) + i).sum((1, 2)) for i in range(count)])
-    peak = areas.reshape(count, -1).max(axis=1, initial=0)
+    peak = areas.max(axis=1)
     named = [i for i in np.argsort(-peak) if peak[i] >= VEHICLE_SHARE * labels[0].size]
     doing = Counter(
         (_relation(state, int(i), areas[i]), episode.drivers[i + 1].colour,
@@ -150,7 +152,7 @@ def _relation(state: dict[str, np.ndarray], agent: int, areas: np.ndarray) -> st
     turned = state["agent_yaw"][frame, agent] - np.arctan2(pose[1, 0], pose[0, 0])
     along = np.cos(turned)
     if along > 0.7:
-        return "… ahead" if local[0] > 5 else "… behind" if local[0] < -5 else "… alongside"
+        return "… in front" if local[0] > 5 else "… following" if local[0] < -5 else "… alongside"
     if along < -0.7:
         return "oncoming …" if local[0] > 0 else "… driving away"
     return "… crossing"
@@ -183,7 +185,7 @@ def junction_in(episode: Episode, labels: np.ndarray, track: CameraTrack) -> boo
     for frame in range(len(labels)):
         pose = track.camera_to_world[frame]
         column, row, depth = project(np.zeros((1, 3)), track.intrinsics[frame], pose)[0]
-        if 3 < depth < 60 and 0 <= column < width and 0 <= row < height:
-            if labels[frame, int(row), int(column)] in FLAT:
-                return True
+        inside = 3 < depth < 60 and 0 <= column < width and 0 <= row < height
+        if inside and labels[frame, int(row), int(column)] in FLAT:
+            return True
     return False

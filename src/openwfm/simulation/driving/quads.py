@@ -83,14 +83,17 @@ def prism(profile: np.ndarray, half: float) -> Quads:
     around = np.stack([right, left, left_after, right_after], axis=1)[:, ::-1]
     caps = []
     for index in range(1, len(profile) - 1, 2):
-        corners = [0, index, index + 1, min(index + 2, len(profile) - 1)]
-        caps += [right[corners], left[corners][::-1]]
+        cap = [0, index, index + 1, min(index + 2, len(profile) - 1)]
+        caps += [right[cap], left[cap][::-1]]
     corners = np.concatenate([around, np.stack(caps)])
     return Quads(corners, np.broadcast_to(UNIT_UV, (len(corners), 4, 2)))
 
 
 def flat(points: np.ndarray, height: float, tile: float) -> Quads:
-    """Quads ``n 4 2`` on the ground, counter-clockwise, with a texture of ``tile`` metres."""
+    """Convex quads ``n 4 2`` on the ground, seen from above, with a texture of ``tile`` metres."""
+    x, y = points[..., 0], points[..., 1]
+    area = (x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1)
+    points = np.where(area[:, None, None] < 0, points[:, ::-1], points)
     corners = np.concatenate([points, np.full((*points.shape[:2], 1), height)], axis=-1)
     return Quads(corners, points / tile)
 

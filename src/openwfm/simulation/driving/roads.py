@@ -147,10 +147,10 @@ class Town:
         """Metres from points ``n 2`` to the edge of the asphalt, positive on it."""
         margins = []
         for arm, curve in self.arms.items():
-            sparse = curve.points[::5]
+            sparse = curve.points[::20]
             gaps = np.linalg.norm(points[:, None] - sparse, axis=-1)
             nearest = gaps.argmin(axis=1)
-            normal = np.stack([-np.sin(curve.heading), np.cos(curve.heading)], -1)[::5][nearest]
+            normal = np.stack([-np.sin(curve.heading), np.cos(curve.heading)], -1)[::20][nearest]
             across = np.abs(((points - sparse[nearest]) * normal).sum(-1))
             margin = self.half_width(arm) - across
             # The arm's end at the junction is open, and covered by the corners below.
@@ -160,7 +160,7 @@ class Town:
         margins.append(np.minimum(wide - x, tall - y) if self.junction else np.full(len(x), -1e9))
         for sx, sy in self.corners():
             cx, cy = wide + CORNER - sx * points[:, 0], tall + CORNER - sy * points[:, 1]
-            inside = (cx > 0) & (cy > 0) & (cx < CORNER + 1) & (cy < CORNER + 1)
+            inside = (cx > 0) & (cy > 0) & (cx < CORNER + wide) & (cy < CORNER + tall)
             margins.append(np.where(inside, np.hypot(cx, cy) - CORNER, -np.inf))
         return np.max(margins, axis=0)
 

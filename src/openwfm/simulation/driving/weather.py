@@ -9,6 +9,7 @@ import numpy as np
 
 Colour = tuple[float, float, float]
 SKY_SIDE = 64
+HIDDEN = 0.12  # clearness below which nothing is made out
 PHRASES = {
     "day": ("on a clear day", "in bright daylight", "on a sunny day"),
     "dusk": ("at dusk", "in the evening light", "as night falls"),
@@ -63,8 +64,9 @@ def draw_weather(rng: np.random.Generator, name: str) -> Weather:
     if name == "rain":
         grey = rng.uniform(0.46, 0.6)
         return Weather(
-            name=name, zenith=(grey - 0.08, grey - 0.05, grey), 
-            horizon=(grey, grey + 0.02, grey + 0.05), clouds=0.5, sun=sun, light=(0.16, 0.16, 0.17), ambient=(0.46, 0.48, 0.52),
+            name=name, zenith=(grey - 0.08, grey - 0.05, grey),
+            horizon=(grey, grey + 0.02, grey + 0.05), clouds=0.5, sun=sun,
+            light=(0.20, 0.20, 0.21), ambient=(0.58, 0.60, 0.64),
             sight=rng.uniform(110, 170), glow=0.45, rain=rng.uniform(0.5, 1.0),
         )  # fmt: skip
     pale = rng.uniform(0.70, 0.82)
@@ -103,13 +105,16 @@ def _puffs(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return np.clip(total, 0, 1)
 
 
-def haze(picture: np.ndarray, depth: np.ndarray, rays: np.ndarray, weather: Weather) -> np.ndarray:
-    """uint8 ``h w 3`` through the air: Beer and Lambert's law along each ray; ``rays`` ``h w`` is
-    the length of a pixel's ray for each metre of depth."""
+def clearness(distance: np.ndarray, weather: Weather) -> np.ndarray:
+    """The share of the light that is left after ``distance`` metres (Beer and Lambert's law)."""
     assert weather.sight is not None
-    clear = np.exp(-depth * rays / weather.sight)[..., None].astype(np.float32)
+    return np.asarray(np.exp(-distance / weather.sight), np.float32)
+
+
+def through_haze(picture: np.ndarray, clear: np.ndarray, weather: Weather) -> np.ndarray:
+    """uint8 ``h w 3`` through air of which ``clear`` ``h w`` is left to see through."""
     air = 255 * np.asarray(weather.horizon, np.float32)
-    return np.rint(air + (picture - air) * clear).astype(np.uint8)
+    return np.rint(air + (picture - air) * clear[..., None]).astype(np.uint8)
 
 
 class Rain:

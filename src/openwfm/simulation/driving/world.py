@@ -12,13 +12,21 @@ from openwfm.simulation.driving.boxes import picture_boxes, visibility
 from openwfm.simulation.driving.captions import describe
 from openwfm.simulation.driving.config import DrivingConfig
 from openwfm.simulation.driving.episodes import Episode, draw_episode
+from openwfm.simulation.driving.model import MASK_NAMES
 from openwfm.simulation.driving.rig import VIEWS, car_poses, extrinsics
 from openwfm.simulation.driving.scenery import build
-from openwfm.simulation.driving.studio import MASK_NAMES, Studio
+from openwfm.simulation.driving.studio import Studio
 from openwfm.simulation.driving.surface import lay
 from openwfm.simulation.driving.traffic import RATE
 from openwfm.simulation.driving.vehicles import KINDS
-from openwfm.simulation.driving.weather import Rain, Weather, draw_weather, haze
+from openwfm.simulation.driving.weather import (
+    HIDDEN,
+    Rain,
+    Weather,
+    clearness,
+    draw_weather,
+    through_haze,
+)
 from openwfm.simulation.lens import Lens
 from openwfm.simulation.worlds import WorldClip
 
@@ -44,7 +52,7 @@ class DrivingWorld:
         self.dress(episode, weather, look)
         state = truth(episode)
         cameras = self.cameras(state["ego_to_world"])
-        views, masks = self._shoot(episode, weather, state, cameras, index)
+        views, masks, clear = self._shoot(episode, weather, state, cameras, index)
         for view in VIEWS:
             boxes = picture_boxes(masks[view], len(MASK_NAMES), len(episode.drivers) - 1)
             state[f"boxes_{view}"], state[f"pixels_{view}"] = boxes
@@ -53,7 +61,7 @@ class DrivingWorld:
                 state["agent_yaw"], len(MASK_NAMES),
             )  # fmt: skip
         captions = describe(
-            episode, weather.name, masks, cameras, state, self._random("caption", index)
+            episode, weather.name, clear, cameras, state, self._random("caption", index)
         )
         num_agents = len(episode.drivers) - 1
         return WorldClip(
@@ -101,10 +109,12 @@ class DrivingWorld:
     def _shoot(
         self, episode: Episode, weather: Weather, state: dict[str, np.ndarray],
         cameras: dict[str, CameraTrack], index: int,
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:  # fmt: skip
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:  # fmt: skip
+        """Pictures, masks, and masks of what the haze lets see, by view."""
         height, width = self.config.height, self.config.width
         size = (len(VIEWS), self.config.num_frames, height, width)
         pictures, labels = np.empty((*size, 3), np.uint8), np.empty(size, np.uint8)
+        hidden = np.zeros(size, bool)
         rains = [
             Rain(self._random(f"rain/{view}", index), height, width, weather.rain) for view in VIEWS
         ]
@@ -116,12 +126,16 @@ class DrivingWorld:
                 picture = self.studio.picture(pose)
                 labels[number, frame] = self.studio.labels(pose)
                 if weather.sight is not None:
-                    picture = haze(picture, self.studio.depth(pose), rays, weather)
+                    air = clearness(self.studio.depth(pose) * rays, weather)
+                    picture = through_haze(picture, air, weather)
+                    hidden[number, frame] = air < HIDDEN
                 if weather.rain:
                     picture = rains[number].fall(picture)
                 pictures[number, frame] = picture
-        names = dict(zip(VIEWS, range(len(VIEWS)), strict=True))
-        return {v: pictures[i] for v, i in names.items()}, {v: labels[i] for v, i in names.items()}
+        clear = np.where(hidden, MASK_NAMES.index("sky"), labels)
+        by_view = (dict(zip(VIEWS, images, strict=True)) for images in (pictures, labels, clear))
+        views, masks, seen = by_view
+        return views, masks, seen
 
     def _random(self, purpose: str, index: int) -> np.random.Generator:
         return numpy_generator(self.seed, f"driving/{purpose}", index)
