@@ -115,14 +115,15 @@ def run_jobs(
 
 
 def film_clip(index: int, config: WorldConfig, seed: int, work: Path, backend: str) -> int:
-    """Write clip ``index`` or its rejection, whole; returns its number of frames."""
+    """Write clip ``index`` or its rejection, whole; returns how many frames all views have."""
     try:
         clip = open_world(config, seed, backend).film(index)
     except ClipRejectedError as error:
         members = {"json": _json({"rejection": {"reason": error.reason, "detail": error.detail}})}
         num_frames = 0
     else:
-        members, num_frames = encode(clip, config.name, seed, index), clip.num_frames
+        members = encode(clip, config.name, seed, index)
+        num_frames = clip.num_frames * len(clip.views)
     with atomic_path(_clip_file(work, index)) as temporary, open(temporary, "wb") as file:
         np.savez(file, **{k: np.frombuffer(v, np.uint8) for k, v in members.items()})  # type: ignore[arg-type]
     return num_frames

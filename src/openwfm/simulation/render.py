@@ -110,6 +110,12 @@ class Renderer:
         for texture in range(self._model.ntex):
             self._mujoco.mjr_uploadTexture(self._model, self._drawing, texture)
 
+    def upload_meshes(self) -> None:
+        """Show what was written into ``model.mesh_vert`` and its kin."""
+        self._context.make_current()
+        for mesh in range(self._model.nmesh):
+            self._mujoco.mjr_uploadMesh(self._model, self._drawing, mesh)
+
     def render(
         self, data: mujoco.MjData, fovy: float, pose: np.ndarray, casters: Sequence[int] = ()
     ) -> np.ndarray:
@@ -189,8 +195,12 @@ class Renderer:
         flatten[2, 2] = SHADOW_LIFT
         spot = flatten @ centre
         spot[2] = SHADOW_LIFT
+        shadow = self._scene.geoms[self._scene.ngeom]
+        # mjv_initGeom leaves the type that an earlier frame had in this slot, and the order in
+        # which overlapping shadows are blended depends on it.
+        shadow.objtype = self._mujoco.mjtObj.mjOBJ_UNKNOWN.value
         self._mujoco.mjv_initGeom(
-            self._scene.geoms[self._scene.ngeom],
+            shadow,
             self._model.geom_type[geom],
             self._model.geom_size[geom],
             spot,

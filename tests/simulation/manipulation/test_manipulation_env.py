@@ -45,7 +45,7 @@ def test_an_expert_is_rewarded_once_the_task_is_done(env: ManipulationEnv) -> No
         rewards.append(reward)
         assert not truncated and observation in env.observation_space
     assert info["success"] and sum(rewards) == rewards[-1] == 1
-    assert env.truth().drawer > 0.07
+    assert env.truth().drawer > 0.085
     np.testing.assert_array_equal(env.render(), observation["image"])
 
 

@@ -92,8 +92,8 @@ def test_labels_follow_from_the_state(clips: list[WorldClip]) -> None:
             assert f"the {facts['objects'][0]}" in clip.caption
         if task == "open_drawer":
             opening = state["drawer_opening"]
-            assert opening[0] == 0 and (opening[-1] > 0.07) == done
-            assert ("wide open" in clip.caption) == done
+            assert opening[0] == 0 and (opening[-1] > 0.085 or not done)
+            assert ("wide open" in clip.caption) == (opening[-1] > 0.085)
         if task == "push":
             moved = np.linalg.norm(last[0] - state["object_positions"][0, 0]) > 0.02
             assert ("stays where it is" in clip.caption) == (not moved)

@@ -42,7 +42,7 @@ class Studio:
         self.model = mj.MjModel.from_xml_string(model_xml(*large))
         self.data = mj.MjData(self.model)
         mj.mj_forward(self.model, self.data)
-        self.renderer = _MeshRenderer(
+        self.renderer = Renderer(
             self.model, backend, config.width, config.height, config.supersample, max_geoms=140
         )
         model = self.model
@@ -215,12 +215,3 @@ class Studio:
         model.vis.headlight.ambient[:] = weather.ambient
         model.mat_emission[model.material("facade").id] = 0.45 * weather.glow
         model.mat_emission[model.material("lamp").id] = weather.glow
-
-
-class _MeshRenderer(Renderer):
-    """A renderer that can be told of rewritten meshes."""
-
-    def upload_meshes(self) -> None:
-        self._context.make_current()
-        for mesh in range(self._model.nmesh):
-            self._mujoco.mjr_uploadMesh(self._model, self._drawing, mesh)

@@ -10,7 +10,7 @@ from openwfm.simulation.captions import article, listing
 from openwfm.simulation.looks import Look
 from openwfm.simulation.manipulation.scene import Scene
 from openwfm.simulation.manipulation.simulator import Truth
-from openwfm.simulation.manipulation.tasks import in_cup, is_done
+from openwfm.simulation.manipulation.tasks import DRAWER_OPEN, in_cup, is_done
 
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "reach": (
@@ -122,7 +122,7 @@ def is_lifted(scene: Scene, truths: Sequence[Truth]) -> bool:
 
 def drawer_word(opening: float) -> str:
     """``opening`` in metres."""
-    if opening > 0.07:
+    if opening > DRAWER_OPEN:
         return "wide open"
     if opening > AJAR:
         return "partly open"

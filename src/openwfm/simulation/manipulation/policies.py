@@ -144,7 +144,7 @@ def _tug(hand: Hand, truth: Truth, opening: float) -> Plan:
 def _open_drawer(hand: Hand, scene: Scene, truth: Truth) -> Plan:
     while True:
         truth = yield from _tug(hand, truth, 1.1 * DRAWER_TRAVEL)
-        while truth.drawer > 0.8 * DRAWER_TRAVEL:
+        while truth.drawer > 0.9 * DRAWER_TRAVEL:
             truth = yield from hand.stay(truth, HANDLE_OPENING, 1)
 
 

@@ -10,7 +10,7 @@ from openwfm.simulation.manipulation.simulator import Truth
 
 HOVER = 0.035  # metres above a block's top
 REACHED, ON_MARK, IN_CUP, LET_GO = 0.02, 0.025, 0.8 * CUP_RADIUS, 0.05
-DRAWER_OPEN = 0.07
+DRAWER_OPEN = 0.085
 HOLD = 2  # frames in a row for which a task must be done
 
 
@@ -28,7 +28,7 @@ def in_cup(scene: Scene, truth: Truth, block: int) -> bool:
 
 
 def is_done(scene: Scene, truth: Truth) -> bool:
-    """At this instant. Playing is never done."""
+    """At this instant, with what was to be moved let go. Playing is never done."""
     block = truth.positions[scene.target]
     if scene.task == "reach":
         return bool(np.linalg.norm(hover_point(scene, truth) - truth.position) < REACHED)
@@ -39,4 +39,7 @@ def is_done(scene: Scene, truth: Truth) -> bool:
     if scene.task == "pick_and_place":
         free = np.linalg.norm(truth.position - block) > LET_GO
         return bool(free and in_cup(scene, truth, scene.target))
-    return scene.task == "open_drawer" and truth.drawer > DRAWER_OPEN
+    if scene.task == "open_drawer":
+        free = np.linalg.norm(truth.position - truth.handle) > LET_GO
+        return bool(free and truth.drawer > DRAWER_OPEN)
+    return False
