@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from openwfm.simulation.lens import Lens, look_at
@@ -11,9 +9,6 @@ from openwfm.simulation.manipulation.actions import rotation
 from openwfm.simulation.manipulation.arm import HAND
 from openwfm.simulation.manipulation.simulator import Simulator, Truth
 from openwfm.simulation.render import Renderer
-
-if TYPE_CHECKING:
-    import mujoco
 
 EYE, TARGET, FOVY = (0.60, -0.52, 0.56), (-0.01, 0.02, 0.055), 35.0
 WRIST_EYE, WRIST_TARGET, WRIST_FOVY = (0.10, 0.0, HAND), (0.01, 0.0, 0.0), 70.0
