@@ -53,7 +53,9 @@ def test_distances_are_those_to_the_nearest_point_of_a_box() -> None:
 def test_a_ray_meets_what_small_steps_along_it_meet() -> None:
     rng = np.random.default_rng(1)
     _, solids = _solids(rng)
-    origins, ways = rng.uniform(-3, 3, (30, 3)), rng.normal(size=(30, 3))
+    origins = rng.uniform(-3, 3, (30, 3))
+    ways = solids.centres[rng.integers(0, 7, 30)] + rng.normal(0, 0.4, (30, 3)) - origins
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
     outside = solids.distances(origins) > 0.01
     origins, ways = origins[outside], ways[outside]
     reach, owners = solids.cast(origins, ways)

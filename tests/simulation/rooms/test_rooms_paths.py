@@ -76,8 +76,6 @@ def test_a_motion_goes_where_it_says(drawn: Drawn) -> None:
         side = sign[path.direction]
         if path.motion == "orbit":
             assert side * moved @ right > 0 and side * turned > 5
-            around = path.poses[:, :3, 3] - eyes[0] + path.poses[:, :3, 2]
-            assert np.isfinite(around).all()
         elif path.motion == "dolly":
             assert side * moved @ forward > 0.3 and abs(moved @ right) < 1e-9
         elif path.motion == "truck":

@@ -21,6 +21,7 @@ def reconstruct(frames: np.ndarray, intrinsics: np.ndarray, folder: Path) -> dic
     images = folder / "images"
     for index, frame in enumerate(frames):
         write_png(images / f"{index:04d}.png", torch.from_numpy(frame))
+    pycolmap.logging.minloglevel = 2
     pycolmap.set_random_seed(0)
     database = folder / "database.db"
     focal, _, cx = intrinsics[0]
@@ -47,8 +48,7 @@ def reconstruct(frames: np.ndarray, intrinsics: np.ndarray, folder: Path) -> dic
 
 
 def align(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """``found`` points ``n 3`` after the similarity that fits ``true`` best (Umeyama 1991), and
-    the rotation of it as a second return value."""
+    """``found`` points ``n 3`` after the similarity that fits ``true`` best (Umeyama 1991)."""
     a, b = found - found.mean(0), true - true.mean(0)
     u, s, vt = np.linalg.svd(b.T @ a)
     sign = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])
@@ -89,15 +89,5 @@ def test_pycolmap_recovers_the_true_path(
     between = mean_rotation(true[:, :3, :3] @ turns.transpose(0, 2, 1))
     errors = [angle(true[i, :3, :3].T @ between @ turns[i]) for i in range(FRAMES)]
     off = np.linalg.norm(align(centres, true[:, :3, 3]) - true[:, :3, 3], axis=1)
-    print(
-        kind,
-        motion,
-        "deg mean/max",
-        np.mean(errors),
-        np.max(errors),
-        "off mean/max",
-        off.mean() / clip.facts["path_length"],
-        off.max() / clip.facts["path_length"],
-    )
-    assert np.mean(errors) < 1.0
-    assert off.mean() < 0.02 * clip.facts["path_length"]
+    assert np.max(errors) < 1.0
+    assert off.max() < 0.02 * clip.facts["path_length"]

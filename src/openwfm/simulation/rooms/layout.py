@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from openwfm.simulation.bodies import Vector
-from openwfm.simulation.rooms import fittings, furniture, outdoors
+from openwfm.simulation.rooms import fittings
+from openwfm.simulation.rooms import furniture as f
+from openwfm.simulation.rooms import outdoors as o
 from openwfm.simulation.rooms.parts import Part, Solids, Thing, box, panel, place
 
 MAX_PARTS = 250
@@ -78,7 +80,6 @@ EDGES: dict[str, tuple[str, tuple[Vector, ...], tuple[float, float]]] = {
     "hedge": ("grass", ((0.22, 0.40, 0.16),), (1.8, 2.4)),
     "building": ("facade", ((0.80, 0.70, 0.56), (0.70, 0.44, 0.36), (0.86, 0.83, 0.78)), (5, 8)),
 }
-f, o = furniture, outdoors
 SETTINGS: dict[str, Setting] = {
     "living room": Setting(
         side=(4.8, 6.6), height=(2.5, 2.9),
@@ -271,8 +272,9 @@ def _enclose(builder: Builder) -> None:
 
 
 def _flat(builder: Builder, name: str, slot: str, z: float, pattern: str, colour: Vector) -> None:
+    """It reaches under the walls, so that no light comes through the joint."""
     width, depth, _ = builder.size
-    part: Part = box((0, 0, z), (width / 2, depth / 2, 0.02), slot)
+    part: Part = box((0, 0, z), (width / 2 + 0.02, depth / 2 + 0.02, 0.02), slot)
     builder.things.append(Thing(name=name, parts=(part,), surface=True))
     builder.surfaces.append(
         Surface(texture=slot, pattern=pattern, colour=colour, width=width, height=depth)

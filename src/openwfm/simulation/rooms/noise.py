@@ -8,21 +8,27 @@ import numpy as np
 
 
 @functools.lru_cache(maxsize=256)
-def _stretch(size: int, knots: int) -> np.ndarray:
-    """``size knots``: smooth interpolation between evenly spaced knots."""
+def _knots(size: int, knots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of evenly spaced knots lies to the left of each of ``size`` places, and the smooth
+    weight of the next one."""
     at = np.linspace(0, knots - 1, size)
     left = np.minimum(at.astype(int), knots - 2)
     part = at - left
-    part = part * part * (3 - 2 * part)
-    weights = np.zeros((size, knots), np.float32)
-    rows = np.arange(size)
-    weights[rows, left], weights[rows, left + 1] = 1 - part, part
-    return weights
+    return left, (part * part * (3 - 2 * part)).astype(np.float32)
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """``h w`` to ``height width``, smoothly; the corners stay where they are."""
-    return _stretch(height, image.shape[0]) @ image @ _stretch(width, image.shape[1]).T
+    """``h w`` (two or more each) to ``height width``, smoothly; the corners stay where they are.
+
+    Two taps each way: a matrix product would keep every core busy, and its last bit may depend on
+    how many there are.
+    """
+    top, down = _knots(height, image.shape[0])
+    left, right = _knots(width, image.shape[1])
+    wide = image[:, left] + right * (image[:, left + 1] - image[:, left])
+    steps = np.diff(wide, axis=0)
+    tall: np.ndarray = wide[top] + down[:, None] * steps[top]
+    return tall
 
 
 def noise(
@@ -55,9 +61,11 @@ def cells(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row, column and distance to the nearest joint in metres for a wall of ``size`` blocks, each
     course shifted by ``stagger`` of a block."""
-    row = np.floor(y / size[1]).astype(int)
-    across = x / size[0] + stagger * (row % 2)
-    column = np.floor(across).astype(int)
-    sideways = np.abs(across - column - 0.5)
-    upright = np.abs(y / size[1] - row - 0.5)
-    return row, column, np.minimum((0.5 - sideways) * size[0], (0.5 - upright) * size[1])
+    # Rows and columns of pixels are few, so that all but the last lines work on lines of them.
+    rows, odd = np.floor(y[:, 0] / size[1]).astype(int), np.array([[0], [1]])
+    across = x[0] / size[0] + stagger * odd
+    columns = np.floor(across).astype(int)
+    sideways = (0.5 - np.abs(across - columns - 0.5)) * size[0]
+    upright = (0.5 - np.abs(y[:, 0] / size[1] - rows - 0.5)) * size[1]
+    edge = np.minimum(sideways.astype(np.float32)[rows % 2], upright.astype(np.float32)[:, None])
+    return np.broadcast_to(rows[:, None], x.shape), columns[rows % 2], edge

@@ -48,7 +48,7 @@ def cypress(rng: Random) -> Thing:
 def bush(rng: Random) -> Thing:
     _, flower = pick(rng, COLOURS)
     parts = [
-        blob((x, y, 0.34), (0.38, 0.36, 0.38), "leaves", GREENS["green"])
+        blob((x, y, 0.38), (0.38, 0.36, 0.38), "leaves", GREENS["green"])
         for x, y in rng.uniform(-0.25, 0.25, (3, 2)).tolist()
     ]
     parts += [

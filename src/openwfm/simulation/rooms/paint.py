@@ -11,7 +11,7 @@ from openwfm.simulation.rooms.noise import metres, resize
 from openwfm.simulation.rooms.parts import Part
 
 WALL, GROUND, CEILING, PICTURE, SOLID, SKY = (256, 512), (512, 512), (128, 128), 128, 64, 64
-SHADE_SIDE = 96
+SHADE_SIDE = 64
 GRAINS = {
     "wood": patterns.wood_grain,
     "cloth": patterns.cloth,

@@ -61,7 +61,8 @@ def _blocks(
     row, column, edge = cells(x, y, block, stagger)
     tones = 1 + tone * rng.uniform(-1, 1, (int(row.max()) + 1, int(column.max()) + 1))
     grain = 0.07 * noise(rng, *shape, _knots(width, height, 5), 4)
-    shade: np.ndarray = (tones[row, column] + grain) * np.where(edge < joint, 0.55, 1.0)
+    joints = np.where(edge < joint, np.float32(0.55), np.float32(1))
+    shade: np.ndarray = (tones.astype(np.float32)[row, column] + grain) * joints
     return shade
 
 
@@ -84,9 +85,9 @@ def tiles(
     side = rng.uniform(0.4, 0.6)
     x, y = metres(width, height, shape)
     row, column, _ = cells(x, y, (side, side), 0.0)
-    board = np.where((row + column) % 2, 1.12, 0.62)
+    board = np.where((row + column) % 2, 1.08, 0.74)
     return tint(
-        colour, board * _blocks(rng, (width, height, shape), (side, side), 0.0, 0.15, 0.012)
+        colour, board * _blocks(rng, (width, height, shape), (side, side), 0.0, 0.24, 0.012)
     )
 
 

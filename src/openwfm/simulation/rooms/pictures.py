@@ -30,7 +30,8 @@ def _paint(rng: np.random.Generator) -> Vector:
 
 
 def _worn(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    grain = noise(rng, *image.shape[:2], (12, 12), 4)
+    height, width = image.shape[:2]
+    grain = noise(rng, height, width, (12, 12), 4)
     return np.clip(image * (1 + strength * grain[..., None]), 0, 1)
 
 
@@ -150,7 +151,10 @@ def sky(rng: np.random.Generator, side: int) -> np.ndarray:
     ways = ways / np.linalg.norm(ways, axis=-1, keepdims=True)
     waves = rng.normal(0, (2.2, 5.0, 2.2), (24, 3)) * np.repeat((1, 2, 4), 8)[:, None]
     weights = np.repeat((1.0, 0.6, 0.35), 8).astype(np.float32)
-    cloud = np.sin(ways @ waves.T.astype(np.float32) + rng.uniform(0, 6.28, 24)) @ weights
+    cloud = (
+        np.sin(ways @ waves.T.astype(np.float32) + rng.uniform(0, 6.28, 24).astype(np.float32))
+        @ weights
+    )
     cover = np.clip(cloud / 2.6 - rng.uniform(-0.2, 0.5), 0, 1)[..., None] * 0.85
     height = np.clip(ways[..., 1:2], 0, 1) ** 0.6
     blue = (1 - height) * np.asarray((0.80, 0.88, 0.95)) + height * np.asarray((0.25, 0.48, 0.82))
