@@ -42,8 +42,7 @@ def test_balls_are_drawn_where_the_lens_projects_them(scene, eye) -> None:  # ty
     model, data, renderer = scene
     pose = look_at(np.array(eye), np.array([0.1, 0.2, 0.6]))
     image = renderer.render(data, FOVY, pose)
-    ids = renderer.render_geoms(data, FOVY, pose)
-    depth = renderer.render_depth(data, FOVY, pose)
+    ids, depth = renderer.render_truth(data, FOVY, pose)
     intrinsics = Lens(width=WIDTH, height=HEIGHT, fovy=FOVY).intrinsics()
     assert image.shape == (HEIGHT, WIDTH, 3)
     expected = project(np.array(BALLS), intrinsics, pose)

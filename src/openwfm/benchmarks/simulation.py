@@ -83,9 +83,9 @@ def measure(world: WorldConfig, num_clips: int, seed: int) -> dict[str, Any]:
             (mujoco, "mj_step", "physics"),
             (mujoco, "mj_forward", "physics"),
             (Renderer, "render", "rendering"),
-            (Renderer, "render_depth", "rendering"),
-            (Renderer, "render_geoms", "rendering"),
+            (Renderer, "render_truth", "truth"),
             (Renderer, "upload_textures", "rendering"),
+            (Renderer, "upload_meshes", "rendering"),
             (film, "encode", "encoding"),
         ):
             stack.enter_context(clock.watch(owner, function, label))

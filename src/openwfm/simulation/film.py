@@ -7,11 +7,13 @@ import hashlib
 import io
 import json
 import multiprocessing
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +103,8 @@ def run_jobs(
                 bar.update()
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(indices)), mp_context=context) as pool:
+        pool = ProcessPoolExecutor(min(workers, len(indices)), mp_context=context)
+        with _one_thread_each(), pool:
             try:
                 for result in pool.map(job, indices):
                     yield result
@@ -112,6 +115,23 @@ def run_jobs(
                     "a worker process was killed (out of memory?); run the same command again to "
                     "go on, perhaps with fewer workers"
                 ) from error
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are started in the block compute with one thread each: they share the cores,
+    and libraries read these variables when they are loaded."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def film_clip(index: int, config: WorldConfig, seed: int, work: Path, backend: str) -> int:

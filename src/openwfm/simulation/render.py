@@ -132,34 +132,32 @@ class Renderer:
         self._mujoco.mjr_readPixels(self._pixels, None, self._large, self._drawing)
         return shrink(self._pixels[::-1], self._supersample)
 
-    def render_depth(self, data: mujoco.MjData, fovy: float, pose: np.ndarray) -> np.ndarray:
-        """float32 ``h w``: metres along the camera's z axis at pixel centres; the background is
-        at the far plane."""
-        self._look(data, fovy, pose)
-        depth = np.empty((self._height, self._width), np.float32)
-        self._mujoco.mjr_render(self._plain, self._scene, self._drawing)
-        self._mujoco.mjr_readPixels(None, depth, self._plain, self._drawing)
-        near, far = self._planes()
-        # The reversed depth buffer holds 1 at the near plane and 0 at the far one.
-        return near * far / (depth[::-1] * (far - near) + near)
-
-    def render_geoms(self, data: mujoco.MjData, fovy: float, pose: np.ndarray) -> np.ndarray:
-        """int32 ``h w``: the id of the geom seen at each pixel centre, -1 for the background."""
+    def render_truth(
+        self, data: mujoco.MjData, fovy: float, pose: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """At pixel centres: int32 ``h w``, the id of the geom that is seen, -1 for the background;
+        and float32 ``h w``, metres along the camera's z axis, the far plane for the background."""
         mj, scene = self._mujoco, self._scene
         self._look(data, fovy, pose)
         flags = (mj.mjtRndFlag.mjRND_SEGMENT, mj.mjtRndFlag.mjRND_IDCOLOR)
         pixels = np.empty((self._height, self._width, 3), np.uint8)
+        depth = np.empty((self._height, self._width), np.float32)
         for flag in flags:
             scene.flags[flag] = 1
         mj.mjr_render(self._plain, scene, self._drawing)
-        mj.mjr_readPixels(pixels, None, self._plain, self._drawing)
+        mj.mjr_readPixels(pixels, depth, self._plain, self._drawing)
         for flag in flags:
             scene.flags[flag] = 0
         shown = np.full(scene.ngeom + 1, -1, np.int32)
         for geom in scene.geoms[: scene.ngeom]:
             if geom.objtype == mj.mjtObj.mjOBJ_GEOM and geom.segid >= 0:
                 shown[geom.segid + 1] = geom.objid
-        return shown[pixels[::-1] @ np.array([1, 256, 65536])]
+        geoms = shown[pixels[::-1] @ np.array([1, 256, 65536])]
+        near, far = self._planes()
+        # The reversed depth buffer holds 1 at the near plane and 0 at the far one. MuJoCo's sky is
+        # a cube at a finite distance.
+        metres = near * far / (depth[::-1] * (far - near) + near)
+        return geoms, np.where(geoms < 0, np.float32(far), metres)
 
     def _planes(self) -> tuple[float, float]:
         """Distances of the near and far planes in metres."""

@@ -86,7 +86,7 @@ def test_known_points_are_rendered_where_the_camera_projects_them(
         model.geom_size[geom] = 0.15
         studio.data.geom_xpos[geom] = point
         rows, columns = np.nonzero(
-            studio.renderer.render_geoms(studio.data, studio.fovy, pose) == geom
+            studio.renderer.render_truth(studio.data, studio.fovy, pose)[0] == geom
         )
         expected = project(point[None], k, pose)[0]
         assert len(rows) > 12
@@ -98,7 +98,7 @@ def test_known_points_are_rendered_where_the_camera_projects_them(
 def points_of(world: DrivingWorld, clip: WorldClip, view: str) -> tuple[np.ndarray, np.ndarray]:
     """World points ``h w 3`` seen by a camera at the first frame, and their depth."""
     track = clip.cameras[view]
-    depth = world.studio.depth(track.camera_to_world[0])
+    depth = world.studio.truth(track.camera_to_world[0])[1]
     rows, columns = np.indices(depth.shape)
     pixels = np.stack([columns + 0.5, rows + 0.5, np.ones_like(rows)], -1)
     rays = pixels @ np.linalg.inv(track.intrinsics[0]).T
@@ -156,7 +156,7 @@ def test_true_matches_have_no_sampson_error(world: DrivingWorld, clips: list[Wor
     k, poses = track.intrinsics[0], track.camera_to_world
     first = project(matches, k, poses[0])
     world.pose_at(episode, state, 3)
-    later = world.studio.depth(poses[3])
+    later = world.studio.truth(poses[3])[1]
     second = project(matches, k, poses[3])
     height, width = depth.shape
     inside = (second[:, 2] > 0) & (second[:, 0] > 1) & (second[:, 0] < width - 1)

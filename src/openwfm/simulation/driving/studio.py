@@ -132,13 +132,10 @@ class Studio:
         self.model.geom_rgba[self._layers["shadow"], 3] = 0.0
         return picture
 
-    def labels(self, pose: np.ndarray) -> np.ndarray:
-        """uint8 ``h w``: indices into MASK_NAMES, then the vehicles."""
-        return self._labels[self.renderer.render_geoms(self.data, self.fovy, pose) + 1]
-
-    def depth(self, pose: np.ndarray) -> np.ndarray:
-        """float32 ``h w`` metres."""
-        return self.renderer.render_depth(self.data, self.fovy, pose)
+    def truth(self, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 ``h w``, indices into MASK_NAMES, then the vehicles; and float32 ``h w`` metres."""
+        geoms, depth = self.renderer.render_truth(self.data, self.fovy, pose)
+        return self._labels[geoms + 1], depth
 
     def _write(self, mesh: str, quads: Quads) -> None:
         """Rewrite a mesh; it ends after the quads that it needs, the rest is cleared."""

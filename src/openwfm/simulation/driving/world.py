@@ -124,9 +124,9 @@ class DrivingWorld:
             for number, view in enumerate(VIEWS):
                 pose = cameras[view].camera_to_world[frame]
                 picture = self.studio.picture(pose)
-                labels[number, frame] = self.studio.labels(pose)
+                labels[number, frame], depth = self.studio.truth(pose)
                 if weather.sight is not None:
-                    air = clearness(self.studio.depth(pose) * rays, weather)
+                    air = clearness(depth * rays, weather)
                     picture = through_haze(picture, air, weather)
                     hidden[number, frame] = air < HIDDEN
                 if weather.rain:

@@ -63,6 +63,6 @@ class Pictures:
     def geoms(self, view: str) -> np.ndarray:
         """int32 ``h w``: the geom seen at each pixel, -1 for the background."""
         fovy = lens(view, *self._size).fovy
-        return self._renderer.render_geoms(
+        return self._renderer.render_truth(
             self._simulator.data, fovy, pose(view, self._simulator.read())
-        )
+        )[0]

@@ -113,7 +113,7 @@ class Studio:
         return videos, masks
 
     def _mask(self, table: np.ndarray, pose: np.ndarray) -> np.ndarray:
-        geoms = self._renderer.render_geoms(self._simulator.data, FOVY, pose)
+        geoms, _ = self._renderer.render_truth(self._simulator.data, FOVY, pose)
         return np.asarray(table[geoms])
 
     def _casters(self, scene: Scene) -> list[int]:

@@ -129,10 +129,9 @@ class RoomsWorld:
         frames, masks, depth = [], [], []
         for pose in path.poses:
             frames.append(self._renderer.render(self._data, lens.fovy, pose))
-            masks.append(labels[self._renderer.render_geoms(self._data, lens.fovy, pose)])
-            metres = self._renderer.render_depth(self._data, lens.fovy, pose)
-            # The cube with the sky on it is drawn at a finite distance.
-            depth.append(np.where(masks[-1] == 0, FAR, metres))
+            geoms, metres = self._renderer.render_truth(self._data, lens.fovy, pose)
+            masks.append(labels[geoms])
+            depth.append(np.where(geoms < 0, FAR, metres))
         return np.stack(frames), np.stack(masks), np.stack(depth).astype(np.float16)
 
 
