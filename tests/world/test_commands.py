@@ -50,7 +50,7 @@ def test_generate_names_bad_values(run_folder, override, words):
     [
         ("generate", "promt=x", "nearest valid key: prompt"),
         ("evaluate", "num_clip=3", "nearest valid key: num_clips"),
-        ("report", "wrld=x", "nearest valid key: world"),
+        ("report", "num_clip=3", "nearest valid key: num_clips"),
     ],
 )
 def test_typos_name_the_nearest_key(verb, override, words):
