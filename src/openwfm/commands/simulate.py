@@ -12,7 +12,7 @@ def main(config: DictConfig) -> int:
     """Film what is missing and say what there is; returns 0."""
     if config.kind != "footage":
         raise ValueError(f"kind={config.kind}: must be footage, or give world=…")
-    if config.world is not None:
+    if config.get("world") is not None:
         return _world(config)
     from openwfm.simulation.footage import film_footage
 
