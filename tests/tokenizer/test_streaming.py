@@ -184,19 +184,28 @@ def test_a_stream_that_ends_early_says_what_is_missing() -> None:
     tokenizer = awake("8x8x8")
     video = clip(tokenizer, 3)
     encoder = tokenizer.stream_encoder()
-    parts = [encoder.push(video[:, :, :14])]
+    encoder.push(video[:, :, :14])
     with pytest.raises(
         ValueError, match=r"after 14 frames.* 3 frames are missing to 17 = 1 \+ 8·n"
     ):
         encoder.finish()
-    with pytest.raises(ValueError, match="pad=reflect: must be replicate"):
-        encoder.finish(pad="reflect")  # type: ignore[arg-type]
-    parts.append(encoder.finish(pad="replicate"))
-    wanted = tokenizer.encode(video[:, :, :14], pad="replicate")
-    assert error(torch.cat(parts, 2), wanted) < 1e-5
+    encoder.push(video[:, :, 14:17])
+    encoder.finish()
     for again in (lambda: encoder.push(video), lambda: encoder.finish()):
         with pytest.raises(ValueError, match="finished"):
             again()
+
+
+def test_padded_streams_equal_padded_clips() -> None:
+    tokenizer = awake("8x8x8")
+    with pytest.raises(ValueError, match="pad=reflect: must be replicate"):
+        tokenizer.stream_encoder(pad="reflect")  # type: ignore[arg-type]
+    video = clip(tokenizer, 3)[:, :, :14, :7, :15]
+    encoder = tokenizer.stream_encoder(pad="replicate")
+    parts = [encoder.push(video[:, :, i : i + 5]) for i in (0, 5, 10)]
+    parts.append(encoder.finish())
+    wanted = tokenizer.encode(video, pad="replicate")
+    assert error(torch.cat(parts, 2), wanted) < 1e-5
 
     decoder = tokenizer.stream_decoder(crop=(14, 7, 15))
     frames = torch.cat([decoder.push(wanted[:, :, i : i + 1]) for i in range(3)], 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -15,6 +15,8 @@ from openwfm.nn.causal import Past, PointwiseConv, at_start
 from openwfm.nn.wavelet import haar_forward, haar_inverse
 from openwfm.shapes import Temporal
 from openwfm.tokenizer.checks import (
+    Pad,
+    Size,
     check_clip,
     check_crop,
     check_indices,
@@ -54,7 +56,7 @@ class VideoTokenizer(nn.Module):
         return self.config.temporal
 
     def encode(
-        self, video: Float[Tensor, "b c t h w"], *, pad: Literal["replicate"] | None = None
+        self, video: Float[Tensor, "b c t h w"], *, pad: Pad = None
     ) -> Float[Tensor, "b z f y x"]:
         """Latents of clips in [-1, 1]; not normalised.
 
@@ -69,7 +71,7 @@ class VideoTokenizer(nn.Module):
         return self.encode_chunk(video)
 
     def decode(
-        self, latents: Float[Tensor, "b z f y x"], *, crop: tuple[int, int, int] | None = None
+        self, latents: Float[Tensor, "b z f y x"], *, crop: Size | None = None
     ) -> Float[Tensor, "b c t h w"]:
         """Clips of 1 + temporal_compression·(f - 1) frames; about [-1, 1], not clamped.
 
@@ -77,18 +79,17 @@ class VideoTokenizer(nn.Module):
         latents are misshapen or not finite, or when the clip cannot have had that size.
         """
         check_latents(latents, self.config)
-        size = check_crop(crop, latents.shape[2:], self.config)
-        t, h, w = size
+        t, h, w = check_crop(crop, latents.shape[2:], self.config)
         return self.decode_chunk(latents)[:, :, :t, :h, :w]
 
     def encode_indices(
-        self, video: Float[Tensor, "b c t h w"], *, pad: Literal["replicate"] | None = None
+        self, video: Float[Tensor, "b c t h w"], *, pad: Pad = None
     ) -> Int[Tensor, "b f y x"]:
         """int32 tokens of clips, 0 to ``config.num_codes`` - 1; see :meth:`encode`."""
         return self.indices(self.encode(video, pad=pad))
 
     def decode_indices(
-        self, indices: Int[Tensor, "b f y x"], *, crop: tuple[int, int, int] | None = None
+        self, indices: Int[Tensor, "b f y x"], *, crop: Size | None = None
     ) -> Float[Tensor, "b c t h w"]:
         """Clips of tokens; see :meth:`decode`. Raises ValueError for an index out of range."""
         return self.decode(self.codes(indices), crop=crop)
@@ -109,11 +110,11 @@ class VideoTokenizer(nn.Module):
         check_clip(video, self.config)
         return self.decode_chunk(self.encode_chunk(video))
 
-    def stream_encoder(self) -> StreamEncoder:
+    def stream_encoder(self, *, pad: Pad = None) -> StreamEncoder:
         """Encodes a clip chunk by chunk, to the same latents as :meth:`encode`."""
-        return StreamEncoder(self.encode_chunk, self.config)
+        return StreamEncoder(self.encode_chunk, self.config, pad)
 
-    def stream_decoder(self, *, crop: tuple[int, int, int] | None = None) -> StreamDecoder:
+    def stream_decoder(self, *, crop: Size | None = None) -> StreamDecoder:
         """Decodes latents chunk by chunk, to the same clip as :meth:`decode`."""
         return StreamDecoder(self.decode_chunk, self.config, crop)
 

@@ -14,6 +14,7 @@ from openwfm.tokenizer.config import TokenizerConfig
 
 OVERSHOOT = 1e-3  # beyond [-1, 1], as the rounding of a resize leaves it
 Size = tuple[int, int, int]
+Pad = Literal["replicate"] | None
 
 
 def check_clip(video: Tensor, config: TokenizerConfig) -> None:
@@ -96,21 +97,36 @@ def check_indices(indices: Tensor, config: TokenizerConfig) -> None:
         )
 
 
+def check_pad(pad: str | None) -> None:
+    if pad not in (None, "replicate"):
+        raise ValueError(f"pad={pad}: must be replicate or None")
+
+
 def pad_clip(
-    video: Float[Tensor, "b c t h w"], config: TokenizerConfig, pad: Literal["replicate"] | None
+    video: Float[Tensor, "b c t h w"], config: TokenizerConfig, pad: Pad
 ) -> Float[Tensor, "b c t y x"]:
     """Repeats the last frame, row and column up to the next size that compresses evenly."""
+    check_pad(pad)
     if pad is None:
         return video
-    if pad != "replicate":
-        raise ValueError(f"pad={pad}: must be replicate or None")
+    video = pad_sides(video, config)
+    if not video.shape[2]:
+        raise ValueError(f"video: shape {tuple(video.shape)}: no frame to repeat")
+    missing = -(video.shape[2] - 1) % config.temporal_compression
+    return torch.cat((video, video[:, :, -1:].expand(-1, -1, missing, -1, -1)), 2)
+
+
+def pad_sides(
+    video: Float[Tensor, "b c t h w"], config: TokenizerConfig
+) -> Float[Tensor, "b c t y x"]:
+    """Repeats the last row and column up to the next multiples of the compression."""
     _check_type(video, config)
-    if 0 in video.shape[2:]:
-        raise ValueError(f"video: shape {tuple(video.shape)}: nothing to repeat")
-    t, h, w = video.shape[2:]
-    time, space = config.temporal_compression, config.spatial_compression
-    missing = (0, -w % space, 0, -h % space, 0, -(t - 1) % time)
-    return F.pad(video, missing, mode="replicate") if any(missing) else video
+    if 0 in video.shape[3:]:
+        raise ValueError(f"video: shape {tuple(video.shape)}: no row or column to repeat")
+    bottom, right = (-side % config.spatial_compression for side in video.shape[3:])
+    if not (bottom or right) or not video.shape[2]:
+        return video
+    return F.pad(video, (0, right, 0, bottom, 0, 0), mode="replicate")
 
 
 def check_crop(crop: Size | None, latent_size: Sequence[int], config: TokenizerConfig) -> Size:

@@ -9,7 +9,6 @@ of the two attentions in time do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,11 +16,14 @@ from torch import Tensor
 
 from openwfm.nn.causal import Past
 from openwfm.tokenizer.checks import (
+    Pad,
     Size,
     check_crop,
     check_frames,
     check_latents,
+    check_pad,
     check_range,
+    pad_sides,
 )
 from openwfm.tokenizer.config import TokenizerConfig
 
@@ -74,12 +76,14 @@ class _Stream:
 class StreamEncoder(_Stream):
     """``push`` frames in chunks of any length; latents come out as their groups are complete.
 
-    Put together they equal ``encode`` of the whole clip, up to the order of floating-point sums.
-    There are no gradients.
+    Put together they equal ``encode`` of the whole clip, up to the order of floating-point sums;
+    ``pad`` is that of ``encode``. There are no gradients.
     """
 
-    def __init__(self, step: Chunk, config: TokenizerConfig) -> None:
+    def __init__(self, step: Chunk, config: TokenizerConfig, pad: Pad = None) -> None:
         super().__init__(step, config)
+        check_pad(pad)
+        self._pad = pad
         self._waiting: Tensor | None = None
 
     def push(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
@@ -87,6 +91,8 @@ class StreamEncoder(_Stream):
 
         Raises ValueError as ``encode`` does, and when batch, size or type change.
         """
+        if self._pad is not None:
+            video = pad_sides(video, self.config)
         check_frames(video, self.config)
         check_range(video)
         self._admit(video)
@@ -102,19 +108,17 @@ class StreamEncoder(_Stream):
         size = (side // self.config.spatial_compression for side in frames.shape[3:])
         return frames.new_empty(len(frames), self.config.latent_channels, 0, *size)
 
-    def finish(self, *, pad: Literal["replicate"] | None = None) -> Float[Tensor, "b z f y x"]:
+    def finish(self) -> Float[Tensor, "b z f y x"]:
         """Ends the clip. With ``pad`` its last frame is repeated to complete a group of frames.
 
         Raises ValueError, saying how many frames are missing, when the clip ends inside a group and
         there is no ``pad``; the stream can go on then.
         """
-        if pad not in (None, "replicate"):
-            raise ValueError(f"pad={pad}: must be replicate or None")
         self._require_clip()
         waiting, ratio = self._waiting, self.config.temporal_compression
         assert waiting is not None
         missing = -(self.num_pushed - 1) % ratio
-        if missing and pad is None:
+        if missing and self._pad is None:
             raise ValueError(
                 f"stream: ended after {self.num_pushed} frames, inside a group of {ratio}: "
                 f"{missing} frames are missing to {self.num_pushed + missing} = 1 + {ratio}·n"
