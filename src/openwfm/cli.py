@@ -18,6 +18,7 @@ VERBS = {
     "curate": "raw videos → shards (openwfm curate in=… out=…)",
     "convert": "LeRobot datasets → shards, and back (openwfm convert lerobot in=… out=…)",
     "train": "train a tokenizer or a world model (openwfm train experiment=…)",
+    "tokenize": "a video to latents and back (openwfm tokenize in=… out=…)",
     "generate": "a future of a clip (openwfm generate run=… frames=… prompt=… out=…)",
     "evaluate": "metrics on held-out clips, beside baselines (openwfm evaluate run=… data=…)",
     "bench": "speed and memory on this machine (openwfm bench simulation)",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import json
 from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from av.container import InputContainer
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -45,27 +48,54 @@ def read_video(
     """
     if last is not None and last < 1:
         raise ValueError(f"last={last}: must be at least 1")
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    frames: deque[np.ndarray] = deque(maxlen=last)
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path}: has no video stream")
-            stream = container.streams.video[0]
-            rate = stream.average_rate or stream.guessed_rate
-            for frame in container.decode(stream):
-                turns = round(getattr(frame, "rotation", 0) / 90)
-                frames.append(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-    except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable video ({error})") from error
+    with open_video(path) as (decoded, rate):
+        frames = deque(decoded, maxlen=last)
     if not frames:
         raise ValueError(f"{path}: holds no frame")
-    if not rate:
-        raise ValueError(f"{path}: states no frame rate")
-    if len({frame.shape for frame in frames}) > 1:
-        raise ValueError(f"{path}: its frames change size")
-    return torch.from_numpy(np.stack(list(frames))), float(rate)
+    return torch.from_numpy(np.stack(list(frames))), rate
+
+
+@contextmanager
+def open_video(path: Path | str) -> Iterator[tuple[Iterator[np.ndarray], float]]:
+    """The RGB frames of a file one by one, uint8 ``h w c``, all of one size, and the frame rate.
+
+    Rotation stored in the file is applied. Raises ValueError as `read_video` does.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    with _readable(path):
+        container = av.open(str(path))
+    with container:
+        if not container.streams.video:
+            raise ValueError(f"{path}: has no video stream")
+        stream = container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate
+        if not rate:
+            raise ValueError(f"{path}: states no frame rate")
+        yield _decoded(container, stream, path), float(rate)
+
+
+@contextmanager
+def _readable(path: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable video ({error})") from error
+
+
+def _decoded(container: InputContainer, stream: Any, path: Path | str) -> Iterator[np.ndarray]:
+    size, frames = None, container.decode(stream)
+    while True:
+        with _readable(path):
+            frame = next(frames, None)
+            if frame is None:
+                return
+            turns = round(getattr(frame, "rotation", 0) / 90)
+            image = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+        if size not in (None, image.shape):
+            raise ValueError(f"{path}: its frames change size")
+        size = image.shape
+        yield image
 
 
 def write_video(
@@ -78,20 +108,28 @@ def write_video(
 
     Raises ValueError when the video is empty, not uint8 RGB, or of odd size (yuv420p).
     """
-    _check(video, fps)
+    write_chunks(path, [video], fps, metadata)
+
+
+def write_chunks(
+    path: Path | str,
+    chunks: Iterable[UInt8[Tensor, "t h w c"]],
+    fps: float,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """As `write_video`, of a video that comes piece by piece and is never in memory as a whole."""
     with atomic_path(path, suffix=".mp4") as temporary:
         with av.open(str(temporary), "w", format="mp4") as container:
             if metadata is not None:
                 container.metadata["comment"] = json.dumps(metadata, sort_keys=True)
-            _encode(container, video.cpu().numpy(), fps)
+            _encode(container, chunks, fps)
 
 
 def video_bytes(video: UInt8[Tensor, "t h w c"], fps: float) -> bytes:
     """As `write_video`, in memory; equal frames give equal bytes."""
-    _check(video, fps)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        _encode(container, video.cpu().numpy(), fps)
+        _encode(container, [video], fps)
     return buffer.getvalue()
 
 
@@ -110,20 +148,24 @@ def _check(video: Tensor, fps: float) -> None:
         raise ValueError(f"fps={fps}: must be above 0 and at most 1000")
 
 
-def _encode(container: Any, pixels: np.ndarray, fps: float) -> None:
-    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-    stream.height, stream.width = pixels.shape[1:3]
-    stream.pix_fmt = "yuv420p"
-    # x264's macroblock tree gives other bytes now and then (1 of 25 encodes of one 64x64 take), and
-    # with them every content-addressed id downstream.
-    options = {"crf": str(MAX_QUALITY_CRF), "preset": "veryfast", "threads": "1"}
-    stream.options = options | {"mbtree": "0"}
-    for image in pixels:
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        for packet in stream.encode(frame):
-            container.mux(packet)
-    for packet in stream.encode():
-        container.mux(packet)
+def _encode(container: Any, chunks: Iterable[Tensor], fps: float) -> None:
+    stream = None
+    for chunk in chunks:
+        _check(chunk, fps)
+        if stream is None:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+            stream.height, stream.width = chunk.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            # x264's macroblock tree gives other bytes now and then (1 of 25 encodes of one 64x64
+            # take), and with them every content-addressed id downstream.
+            options = {"crf": str(MAX_QUALITY_CRF), "preset": "veryfast", "threads": "1"}
+            stream.options = options | {"mbtree": "0"}
+        for image in chunk.cpu().numpy():
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            container.mux(stream.encode(frame))
+    if stream is None:
+        raise ValueError("video: no chunk of frames; must hold at least 1 frame")
+    container.mux(stream.encode())
 
 
 def read_provenance(path: Path | str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from openwfm.interop.tokenizer import (
-    diffusers_name,
     from_diffusers_tokenizer,
     load_nvidia_tokenizer,
-    original_name,
     to_diffusers_tokenizer,
 )
+from openwfm.interop.tokenizer_names import diffusers_name, image_name, original_name
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer, preset
 
 diffusers = pytest.importorskip("diffusers")
@@ -147,6 +147,75 @@ def test_release_loads_without_being_told_its_config(config: TokenizerConfig, pr
     assert not loaded.training
     for name, tensor in tokenizer.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name]), name
+
+
+DISCRETE = replace(CONFIGS["4x8x8, patch 2"], z_channels=12, latent_channels=2, fsq_levels=(8, 5))
+
+
+def test_discrete_release() -> None:
+    """Levels come from the file, or from the caller where the file has none."""
+    tokenizer, tensors = release(DISCRETE)
+    constants = {
+        "quantizer._levels": torch.tensor([8, 5], dtype=torch.int32),
+        "quantizer._basis": torch.tensor([1, 8], dtype=torch.int32),
+        "quantizer.implicit_codebook": torch.zeros(40, 2),
+    }
+    loaded = load_nvidia_tokenizer(tensors | constants)
+    assert loaded.config == DISCRETE
+    assert load_nvidia_tokenizer(tensors, fsq_levels=(8, 5)).config == DISCRETE
+    with pytest.raises(ValueError, match="fsq_levels=None: must be given, one .* the 2 channels"):
+        load_nvidia_tokenizer(tensors)
+    video = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    assert torch.equal(loaded.encode_indices(video), tokenizer.encode_indices(video))
+
+
+IMAGE = TokenizerConfig(
+    channels=32, channels_mult=(1, 2), num_res_blocks=1, temporal_compression=1, num_groups=32
+)
+
+
+@pytest.mark.parametrize(
+    "config", [IMAGE, replace(IMAGE, patch_size=2, latent_channels=2, fsq_levels=(8, 5))]
+)
+def test_image_release(config: TokenizerConfig) -> None:
+    tokenizer = scrambled(VideoTokenizer(config))
+    tensors = {}
+    for name, tensor in tokenizer.state_dict().items():
+        tensors[image_name(name)] = tensor.squeeze(2) if tensor.ndim == 5 else tensor
+    tensors["encoder.patcher.wavelets"] = torch.full((2,), 0.5**0.5)
+    loaded = load_nvidia_tokenizer(tensors, fsq_levels=config.fsq_levels)
+    assert loaded.config == config
+    for name, tensor in tokenizer.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    with pytest.raises(ValueError, match="temporal_compression=4: must be 1"):
+        load_nvidia_tokenizer(tensors, temporal_compression=4, fsq_levels=config.fsq_levels)
+
+
+def test_image_names_of_the_release() -> None:
+    """Names from the reference (3.1, 2D models). Its 206 tensors are ours, which come in pairs, and
+    four of the five constants."""
+    with torch.device("meta"):
+        names = VideoTokenizer(preset("ci8x8_360p")).state_dict()
+    found = {image_name(name) for name in names}
+    assert len(found) == len(names) == 206 - 4
+    kinds = r"(conv_in|conv_out|norm_out|{0}\.\d\.(block\.\d\.{1}|{2}\.conv)|mid\.({3}))"
+    block = "(norm1|conv1|norm2|conv2|nin_shortcut)"
+    middle = rf"block_[12]\.{block}|attn_1\.(norm|q|k|v|proj_out)"
+    encoder = kinds.format("down", block, "downsample", middle)
+    decoder = kinds.format("up", block, "upsample", middle)
+    pattern = rf"(encoder\.{encoder}|decoder\.{decoder}|(post_)?quant_conv)\.(weight|bias)"
+    assert [name for name in found if not re.fullmatch(pattern, name)] == []
+
+
+def test_what_diffusers_cannot_express_is_refused() -> None:
+    base = CONFIGS["8x8x8"]
+    for config, words in (
+        (replace(base, latent_channels=2, fsq_levels=(8, 5)), r"fsq_levels=\(8, 5\)"),
+        (replace(base, attention_window=2), "attention_window=2: diffusers has none"),
+        (replace(base, temporal_compression=1), "no image tokenizer"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            to_diffusers_tokenizer(VideoTokenizer(config))
 
 
 def test_layers_that_the_first_releases_never_use_need_the_compression() -> None:

@@ -60,6 +60,30 @@ def test_round_trip(
     torch.testing.assert_close(haar_inverse(bands, patch_size), video, rtol=0, atol=1e-5)
 
 
+def test_images_equal_bands_cell_by_cell() -> None:
+    """(width bit, height bit) of 2x2 cells, level by level; frames stay apart."""
+    video = torch.rand(2, 3, 3, 8, 12, dtype=torch.float64)
+    ours = haar_forward(video, 4, image=True)
+    x = video
+    for _ in range(2):
+        bands = []
+        for b_w, b_h in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            rows = x[..., 0::2, :] + (-1) ** b_h * x[..., 1::2, :]
+            bands.append((rows[..., 0::2] + (-1) ** b_w * rows[..., 1::2]) / 4)
+        x = torch.cat(bands, 1)
+    torch.testing.assert_close(ours, x.permute(0, 2, 3, 4, 1), rtol=0, atol=1e-13)
+    torch.testing.assert_close(haar_inverse(ours, 4, image=True), video, rtol=0, atol=1e-13)
+
+
+def test_a_clip_continues_where_its_beginning_ended() -> None:
+    video = torch.rand(1, 3, 13, 8, 8, dtype=torch.float64)
+    whole = haar_forward(video, 4)
+    parts = haar_forward(video[:, :, :5], 4), haar_forward(video[:, :, 5:], 4, start=False)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-13)
+    pixels = haar_inverse(parts[0], 4), haar_inverse(parts[1], 4, start=False)
+    torch.testing.assert_close(torch.cat(pixels, 2), video, rtol=0, atol=1e-13)
+
+
 def test_a_constant_clip_is_in_band_zero_only() -> None:
     values = torch.tensor([-0.7, 0.1, 0.9])
     bands = haar_forward(values.view(1, 3, 1, 1, 1).expand(1, 3, 9, 8, 8), 4)

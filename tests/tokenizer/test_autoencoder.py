@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer, load_tokenizer
+from openwfm.tokenizer.autoencoder import YOUNGER_FIELDS
 from openwfm.weights import plain, read_weights, save_weights
 
 CONFIGS = {
@@ -21,6 +22,10 @@ CONFIGS = {
     "4x4x4, groups": TokenizerConfig(
         channels=8, channels_mult=(1,), spatial_compression=4, temporal_compression=4, num_groups=4
     ),
+    "8x8x8, discrete": TokenizerConfig(
+        channels=8, num_res_blocks=1, latent_channels=3, fsq_levels=(64, 64, 63)
+    ),
+    "8x8, images": TokenizerConfig(channels=8, temporal_compression=1, num_groups=4),
 }
 
 
@@ -104,6 +109,22 @@ def test_published_folder_round_trip(tmp_path: Path) -> None:
     assert not loaded.training
     video = torch.rand(1, 3, 9, 16, 16)
     assert torch.equal(loaded(video), tokenizer(video))
+
+
+def test_weights_older_than_a_field_still_load(tmp_path: Path) -> None:
+    """Only fields that did not exist when they were published may be absent."""
+    tokenizer = awake(CONFIGS["8x8x8"])
+    net = plain(asdict(tokenizer.config))
+    old = {name: value for name, value in net.items() if name not in YOUNGER_FIELDS}
+    assert len(old) == 10
+    save_weights(tmp_path, {"kind": "tokenizer", "net": old}, tokenizer.state_dict())
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.config == tokenizer.config
+    assert load_tokenizer(tmp_path, attention_window=2).config.attention_window == 2
+    del old["channels"]
+    save_weights(tmp_path, {"kind": "tokenizer", "net": old}, tokenizer.state_dict())
+    with pytest.raises(ValueError, match="net: channels missing"):
+        load_tokenizer(tmp_path)
 
 
 def test_broken_folders_say_what_is_wrong(tmp_path: Path) -> None:

@@ -22,6 +22,18 @@ PARAMETERS = {
     "cv8x16x16": 110_898_624,
     "cv4x8x8": 73_192_128,
     "cv4x8x8_360p": 110_208_816,
+    "dv8x8x8": 105_653_366,
+    "dv8x16x16": 110_898_294,
+    "dv4x8x8": 104_669_558,
+    "dv4x8x8_360p": 112_619_766,
+    "ci8x8": 76_789_472,
+    "ci16x16": 81_509_088,
+    "ci8x8_360p": 81_384_636,
+    "ci16x16_360p": 84_334_524,
+    "di8x8": 79_004_342,
+    "di16x16": 83_723_958,
+    "di8x8_360p": 83_599_506,
+    "di16x16_360p": 86_549_394,
 }
 
 
@@ -44,9 +56,14 @@ def test_parts_of_cv8x8x8() -> None:
     assert len(tokenizer.state_dict()) == 310
 
 
-def test_nano_fits_its_budget() -> None:
+def test_every_size_is_published_or_nano() -> None:
+    assert {name for name in PRESETS if not name.endswith("_nano")} == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.endswith("_nano")])
+def test_nano_fits_its_budget(name: str) -> None:
     with torch.device("meta"):
-        tokenizer = VideoTokenizer(preset("cv8x8x8_nano"))
+        tokenizer = VideoTokenizer(preset(name))
     assert sum(p.numel() for p in tokenizer.parameters()) * 4 <= 8 * 2**20
 
 
@@ -67,7 +84,7 @@ def test_objective_yaml_is_the_default() -> None:
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"temporal_compression": 6}, "temporal_compression=6: must be one of 4, 8, 16, 32"),
+        ({"temporal_compression": 6}, "temporal_compression=6: must be one of 1, 4, 8, 16, 32"),
         ({"spatial_compression": 4, "temporal_compression": 8}, "at most spatial_compression=4"),
         ({"patch_size": 3}, "patch_size=3: must be one of 2, 4"),
         ({"channels": 0}, "channels=0: must be a positive integer"),
@@ -79,6 +96,16 @@ def test_objective_yaml_is_the_default() -> None:
         ({"channels_mult": ()}, "must have at least 3 levels"),
         ({"spatial_compression": 32}, "must have at least 4 levels"),
         ({"num_groups": 3}, "num_groups=3: must divide every width, so 128"),
+        ({"fsq_levels": 8}, "fsq_levels=8: must be a list"),
+        ({"fsq_levels": (8, 5)}, "latent_channels=16: must be 2, one for each of fsq_levels"),
+        ({"fsq_levels": (8, 1), "latent_channels": 2}, r"fsq_levels\[1\]=1: must be at least 2"),
+        ({"fsq_levels": (8,) * 16}, "their product 281474976710656 must be at most 2147483647"),
+        ({"attention_window": 0}, "attention_window=0: must be a positive integer"),
+        ({"attention_window": 2, "temporal_compression": 1}, "attention_window=2: must be null"),
+        (
+            {"temporal_compression": 1, "spatial_compression": 32, "channels_mult": (1, 2)},
+            "must have at least 3 levels",
+        ),
     ],
 )
 def test_bad_values_name_key_value_and_rule(values: dict[str, Any], message: str) -> None:

@@ -62,6 +62,27 @@ def test_transmits_before_any_training(time: int) -> None:
     assert psnr(ours, future).mean() > psnr(grey, future).mean() + 0.5
 
 
+@pytest.mark.parametrize("name", ["ci8x8_nano", "di8x8_nano", "dv8x8x8_nano", "dv4x8x8_nano"])
+def test_images_and_codes_transmit_before_any_training(name: str) -> None:
+    """Codes of 16 bits a cell do not beat its mean colour by as much as 16 numbers do."""
+    config = preset(name)
+    time = config.temporal_compression
+    clips = pink_clips(32, 1 + 2 * time, 32)[24:].clamp(-1, 1)
+    later = clips[:, :, 1:]
+    grey = torch.nn.functional.avg_pool3d(later, (time, 8, 8))
+    for dim, factor in enumerate((time, 8, 8), start=2):
+        grey = grey.repeat_interleave(factor, dim)
+    with torch.no_grad():
+        tokenizer = new(config)
+        ours = tokenizer(clips)[:, :, 1:]
+        if config.fsq_levels is not None:
+            codes = tokenizer.encode(clips)
+            assert all(len(c.unique()) >= 5 for c in codes.unbind(1)), "every level is in use"
+    margin = 0.5 if config.fsq_levels is None else -2.0
+    gain = psnr(ours, later).mean() - psnr(grey, later).mean()
+    assert gain > margin, float(gain)
+
+
 def test_any_published_arrangement_can_be_initialised() -> None:
     """Also where the decoder's grids are not those of the encoder."""
     config = TokenizerConfig(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,25 @@ def test_a_few_steps_reduce_the_loss() -> None:
         trainer.callback_metrics
     )
     assert 5 < trainer.callback_metrics["val/psnr"] < 60
+
+
+@pytest.mark.parametrize("time", [8, 1])
+def test_discrete_nets_learn_and_log_their_codes(time: int) -> None:
+    net = replace(NET, temporal_compression=time, latent_channels=3, fsq_levels=(8, 5, 5))
+    batch, module = clips(), make(net=net)
+    module.configure_model()
+    assert batch.video is not None
+    with torch.no_grad():
+        before = (module.tokenizer(batch.video) - batch.video).abs().mean()
+    metrics = fit(module, batch, 25).callback_metrics
+    loss = (module.tokenizer(batch.video) - batch.video).abs().mean()
+    assert loss < 0.8 * before
+    used = module.tokenizer.encode_indices(batch.video).unique().numel()
+    assert metrics["val/code_usage"].item() == pytest.approx(used / 200)
+    assert 1 <= metrics["val/perplexity"] <= used + 1e-3
+    loss.backward()
+    still = [n for n, p in module.tokenizer.named_parameters() if p.grad is None]
+    assert not still, "gradients reach the encoder through the rounding"
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

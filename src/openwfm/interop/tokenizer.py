@@ -1,8 +1,7 @@
 """Tokenizer weights of the original release and of diffusers, as maps between names.
 
-Tensors keep their values and shapes in all three; only names differ. Maps run from our names
-outwards, and are inverted over the names of a network built for the purpose, so that a key without
-a place is always an error and never a silent loss.
+Tensors keep their values and shapes in all three (but for images, whose kernels the release keeps
+without a time axis); only names differ (`openwfm.interop.tokenizer_names`).
 """
 
 from __future__ import annotations
@@ -15,75 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from openwfm.extras import require
+from openwfm.interop.tokenizer_names import diffusers_name, image_name, original_name
 from openwfm.tokenizer.autoencoder import VideoTokenizer
 from openwfm.tokenizer.config import TokenizerConfig
 from openwfm.weights import load_strict
 
-_TO_ORIGINAL = (
-    (r"^encoder\.levels\.", "encoder.down."),
-    (r"^decoder\.levels\.", "decoder.up."),
-    (r"^(encoder\.down\.\d+)\.resample\.space\.", r"\1.downsample.conv1.conv3d."),
-    (r"^(encoder\.down\.\d+)\.resample\.time\.", r"\1.downsample.conv2.conv3d."),
-    (r"^(encoder\.down\.\d+)\.resample\.mix\.", r"\1.downsample.conv3.conv3d."),
-    (r"^(decoder\.up\.\d+)\.resample\.time\.", r"\1.upsample.conv1.conv3d."),
-    (r"^(decoder\.up\.\d+)\.resample\.space\.", r"\1.upsample.conv2.conv3d."),
-    (r"^(decoder\.up\.\d+)\.resample\.mix\.", r"\1.upsample.conv3.conv3d."),
-    (r"\.blocks\.", ".block."),
-    (r"\.middle\.block", ".mid.block_"),
-    (r"\.middle\.attention_space\.", ".mid.attn_1.0."),
-    (r"\.middle\.attention_time\.", ".mid.attn_1.1."),
-    (r"\.(query|key|value)\.", lambda found: f".{found[1][0]}.conv3d."),
-    (r"\.output\.", ".proj_out.conv3d."),
-    (r"\.shortcut\.", ".nin_shortcut.conv3d."),
-    (r"\.(norm1|norm2|norm|norm_out)\.", r".\1.norm."),
-    (r"\.space\.", ".0.conv3d."),
-    (r"\.time\.", ".1.conv3d."),
-    (r"^to_latents\.", "quant_conv.conv3d."),
-    (r"^from_latents\.", "post_quant_conv.conv3d."),
-)
-
-_ORIGINAL_TO_DIFFUSERS = (
-    (r"^encoder\.down\.", "encoder.down_blocks."),
-    (r"\.block\.", ".resnets."),
-    (r"\.downsample\.(conv\d)\.conv3d\.", r".downsamplers.0.\1."),
-    (r"\.upsample\.(conv\d)\.conv3d\.", r".upsamplers.0.\1."),
-    (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
-    (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
-    (r"\.mid\.attn_1\.0\.", ".mid_block.attentions.0."),
-    (r"\.mid\.attn_1\.1\.", ".mid_block.temp_attentions.0."),
-    (r"\.([qkv])\.conv3d\.", r".to_\1."),
-    (r"\.proj_out\.conv3d\.", ".to_out.0."),
-    (r"\.nin_shortcut\.conv3d\.", ".conv_shortcut."),
-    (r"\.0\.conv3d\.", ".conv_s."),
-    (r"\.1\.conv3d\.", ".conv_t."),
-    (r"^(quant_conv|post_quant_conv)\.conv3d\.", r"\1."),
-)
-
-# Constants of the wavelet, stored by some releases.
-_CONSTANTS = ("wavelets", "_arange", "patch_size_buffer")
+# Constants of the wavelet and of quantisation, stored by some releases.
+_CONSTANTS = ("wavelets", "_arange", "patch_size_buffer", "_levels", "_basis", "implicit_codebook")
+IMAGE_GROUPS = 32  # of normalisation, in the release's image networks
 _RESAMPLING = re.compile(
     r"^(encoder\.down\.(\d+)\.downsample|decoder\.up\.(\d+)\.upsample)\.(conv\d)\."
 )
-
-
-def original_name(name: str) -> str:
-    """Name in the original release of one of our tensors."""
-    for pattern, replacement in _TO_ORIGINAL:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def diffusers_name(name: str, num_levels: int) -> str:
-    """Name in ``AutoencoderKLCosmos`` of one of our tensors; decoder levels count down there."""
-    name = original_name(name)
-    name = re.sub(
-        r"^decoder\.up\.(\d+)\.",
-        lambda found: f"decoder.up_blocks.{num_levels - 1 - int(found[1])}.",
-        name,
-    )
-    for pattern, replacement in _ORIGINAL_TO_DIFFUSERS:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _build(
@@ -144,6 +85,11 @@ def to_diffusers_tokenizer(tokenizer: VideoTokenizer) -> nn.Module:
     """
     diffusers = require("diffusers", extra="diffusers")
     config = tokenizer.config
+    for field in ("fsq_levels", "attention_window"):
+        if getattr(config, field) is not None:
+            raise ValueError(f"tokenizer.{field}={getattr(config, field)}: diffusers has none")
+    if config.is_image:
+        raise ValueError("tokenizer.temporal_compression=1: diffusers has no image tokenizer")
     if config.z_channels != config.latent_channels or config.num_groups != 1:
         raise ValueError(
             f"tokenizer.z_channels={config.z_channels}: diffusers needs latent_channels="
@@ -175,11 +121,15 @@ def load_nvidia_tokenizer(
     in_channels: int = 3,
     spatial_compression: int | None = None,
     temporal_compression: int | None = None,
+    fsq_levels: tuple[int, ...] | None = None,
+    num_groups: int | None = None,
 ) -> VideoTokenizer:
     """An eval-mode tokenizer from tensors with the original release's names.
 
-    The config is read from keys and shapes. Compression is read from the resampling layers that
-    exist; give it where a file holds layers that its network does not use (the first releases do):
+    The config is read from keys and shapes. ``fsq_levels`` is needed for a discrete tokenizer whose
+    file does not hold them, and ``num_groups`` where they are not the release's own. Compression is
+    read from the resampling layers that exist; give it where a file holds layers that its network
+    does not use (the first releases do):
     then those are left out. Raises ValueError listing every key that does not fit.
     """
     tensors = {
@@ -187,40 +137,77 @@ def load_nvidia_tokenizer(
         for name, tensor in state_dict.items()
         if name.rsplit(".", 1)[-1] not in _CONSTANTS
     }
-    config = _read_config(tensors, in_channels, spatial_compression, temporal_compression)
+    source = "state dict of the original release"
+    if fsq_levels is None:
+        stored = [t for name, t in state_dict.items() if name.endswith("quantizer._levels")]
+        fsq_levels = tuple(int(count) for count in stored[0]) if stored else None
+    image = "encoder.conv_in.weight" in tensors
+    if image:
+        if temporal_compression not in (None, 1):
+            raise ValueError(
+                f"temporal_compression={temporal_compression}: must be 1, the file is of images"
+            )
+        tensors = {n: t.unsqueeze(2) if t.ndim == 4 else t for n, t in tensors.items()}
+    config = _read_config(
+        tensors,
+        image=image,
+        in_channels=in_channels,
+        spatial_compression=spatial_compression,
+        temporal_compression=temporal_compression,
+        fsq_levels=fsq_levels,
+        num_groups=num_groups,
+    )
+    if image:
+        return _build(config, tensors, image_name, source)
     if spatial_compression is not None or temporal_compression is not None:
         tensors = _without_unused(tensors, config)
-    return _build(config, tensors, original_name, "state dict of the original release")
+    return _build(config, tensors, original_name, source)
 
 
 def _read_config(
     tensors: Mapping[str, Tensor],
+    *,
+    image: bool,
     in_channels: int,
     spatial_compression: int | None,
     temporal_compression: int | None,
+    fsq_levels: tuple[int, ...] | None,
+    num_groups: int | None,
 ) -> TokenizerConfig:
+    first, conv = ("", "") if image else (".0.conv3d", ".conv3d")
     levels = _count(tensors, r"^encoder\.down\.(\d+)\.")
-    conv_in = _shape(tensors, "encoder.conv_in.0.conv3d.weight")
+    conv_in = _shape(tensors, f"encoder.conv_in{first}.weight")
     widths = [
-        _shape(tensors, f"encoder.down.{level}.block.0.conv1.0.conv3d.weight")[0]
+        _shape(tensors, f"encoder.down.{level}.block.0.conv1{first}.weight")[0]
         for level in range(levels)
     ]
-    patch = round((conv_in[1] / in_channels) ** (1 / 3))
-    if in_channels * patch**3 != conv_in[1]:
+    axes = 2 if image else 3
+    patch = round((conv_in[1] / in_channels) ** (1 / axes))
+    if in_channels * patch**axes != conv_in[1]:
         raise ValueError(
-            f"encoder.conv_in.0.conv3d.weight: {conv_in[1]} input channels: must be "
-            f"in_channels={in_channels} times a cube"
+            f"encoder.conv_in{first}.weight: {conv_in[1]} input channels: must be "
+            f"in_channels={in_channels} times a {'square' if image else 'cube'}"
         )
+    latents, z = _shape(tensors, f"quant_conv{conv}.weight")[:2]
+    if latents != z and fsq_levels is None:
+        raise ValueError(
+            f"fsq_levels=None: must be given, one number for each of the {latents} channels that "
+            f"the file has between {z}: it looks discrete, and does not hold its levels"
+        )
+    time = patch * 2 ** _branches(tensors, "conv2.conv3d")
     return TokenizerConfig(
         channels=conv_in[0],
         channels_mult=_multiples(conv_in[0], widths),
         num_res_blocks=_count(tensors, r"^encoder\.down\.0\.block\.(\d+)\."),
         patch_size=patch,
-        spatial_compression=spatial_compression or patch * 2 ** _branches(tensors, "conv1"),
-        temporal_compression=temporal_compression or patch * 2 ** _branches(tensors, "conv2"),
-        z_channels=_shape(tensors, "quant_conv.conv3d.weight")[1],
-        latent_channels=_shape(tensors, "quant_conv.conv3d.weight")[0],
+        spatial_compression=spatial_compression
+        or patch * 2 ** _branches(tensors, "conv" if image else "conv1.conv3d"),
+        temporal_compression=1 if image else temporal_compression or time,
+        z_channels=z,
+        latent_channels=latents,
         in_channels=in_channels,
+        num_groups=num_groups or (IMAGE_GROUPS if image else 1),
+        fsq_levels=fsq_levels,
     )
 
 
@@ -232,7 +219,7 @@ def _without_unused(tensors: Mapping[str, Tensor], config: TokenizerConfig) -> d
 
 
 def _branches(tensors: Mapping[str, Tensor], conv: str) -> int:
-    pattern = re.compile(rf"^encoder\.down\.\d+\.downsample\.{conv}\.conv3d\.weight$")
+    pattern = re.compile(rf"^encoder\.down\.\d+\.downsample\.{conv}\.weight$")
     return sum(1 for name in tensors if pattern.match(name))
 
 

@@ -1,4 +1,4 @@
-"""Causal three-dimensional Haar transform as one small matrix product per cell.
+"""Causal Haar transform of clips (or of images) as one small matrix product per cell.
 
 Each level splits 2×2×2 cells into 8 bands and is applied to every channel of the level before, so
 that ``patch_size`` = 2^levels turns c channels into c·patch_size³. A band is the mean over the cell
@@ -25,37 +25,48 @@ def hadamard(order: int) -> Float[Tensor, "order order"]:
     return matrix
 
 
-def haar_signs(patch_size: int) -> Float[Tensor, "bands pixels"]:
+def haar_signs(patch_size: int, *, image: bool = False) -> Float[Tensor, "bands pixels"]:
     """Signs of the pixels of a cell, ``(t h w)`` with w fastest, in each band.
 
     Bands are ordered by the last level first: (t h w) bits of it, then those of the level before.
+    With ``image``, cells are ``(h w)`` and the bits of a level (w h), as the release has them.
     """
     levels = patch_size.bit_length() - 1
     assert patch_size == 2**levels, patch_size
-    bits = hadamard(patch_size**3).reshape(-1, *([2] * 3 * levels))
-    order = [1 + 3 * level + axis for axis in range(3) for level in range(levels)]
-    return bits.permute(0, *order).reshape(patch_size**3, patch_size**3)
+    axes = (1, 0) if image else (0, 1, 2)  # where t, h, w (or h, w) stand in the bits of a level
+    size = patch_size ** len(axes)
+    bits = hadamard(size).reshape(-1, *([2] * len(axes) * levels))
+    order = [1 + len(axes) * level + axis for axis in axes for level in range(levels)]
+    return bits.permute(0, *order).reshape(size, size)
 
 
-def haar_forward(video: Float[Tensor, "b c t h w"], patch_size: int) -> Float[Tensor, "b f y x d"]:
+def haar_forward(
+    video: Float[Tensor, "b c t h w"], patch_size: int, *, image: bool = False, start: bool = True
+) -> Float[Tensor, "b f y x d"]:
     """Bands of ``video``, channels last: d = patch_size³·c, band-major.
 
     The first frame is repeated to fill a patch of its own, so t must be 1 + patch_size·n and
     f = 1 + n; h and w are multiples of ``patch_size``. A constant clip of value v gives v in the
-    first c channels and 0 elsewhere.
+    first c channels and 0 elsewhere. Frames that continue a clip (``start`` False) are patch_size·n
+    and become n. With ``image`` frames stay apart: f = t and d = patch_size²·c.
     """
-    p = patch_size
-    video = torch.cat((video[:, :, :1].expand(-1, -1, p - 1, -1, -1), video), 2)
-    cells = rearrange(video, "b c (t p) (h q) (w r) -> b t h w c (p q r)", p=p, q=p, r=p)
-    bands = F.linear(cells, haar_signs(p).to(video) / p**3)
+    p, depth = patch_size, 1 if image else patch_size
+    if start:
+        video = torch.cat((video[:, :, :1].expand(-1, -1, depth - 1, -1, -1), video), 2)
+    cells = rearrange(video, "b c (t p) (h q) (w r) -> b t h w c (p q r)", p=depth, q=p, r=p)
+    signs = haar_signs(p, image=image).to(video)
+    bands = F.linear(cells, signs / len(signs))
     return rearrange(bands, "b t h w c k -> b t h w (k c)")
 
 
-def haar_inverse(bands: Float[Tensor, "b f y x d"], patch_size: int) -> Float[Tensor, "b c t h w"]:
-    """Inverse of :func:`haar_forward`; t = 1 + patch_size·(f - 1)."""
-    p = patch_size
+def haar_inverse(
+    bands: Float[Tensor, "b f y x d"], patch_size: int, *, image: bool = False, start: bool = True
+) -> Float[Tensor, "b c t h w"]:
+    """Inverse of :func:`haar_forward`; t = 1 + patch_size·(f - 1) where the bands start a clip."""
+    p, depth = patch_size, 1 if image else patch_size
+    signs = haar_signs(p, image=image).to(bands)
     # Contiguous, because linear turns a transposed input into thousands of 3x64 products.
-    values = rearrange(bands, "b t h w (k c) -> b t h w c k", k=p**3).contiguous()
-    cells = F.linear(values, haar_signs(p).to(bands).T)
-    video = rearrange(cells, "b t h w c (p q r) -> b c (t p) (h q) (w r)", p=p, q=p, r=p)
-    return video[:, :, p - 1 :]
+    values = rearrange(bands, "b t h w (k c) -> b t h w c k", k=len(signs)).contiguous()
+    cells = F.linear(values, signs.T)
+    video = rearrange(cells, "b t h w c (p q r) -> b c (t p) (h q) (w r)", p=depth, q=p, r=p)
+    return video[:, :, depth - 1 :] if start else video

@@ -1,4 +1,4 @@
-"""Causal wavelet video tokenizers."""
+"""Causal wavelet tokenizers of clips and images, continuous and discrete."""
 
 from openwfm.tokenizer.autoencoder import VideoTokenizer, load_tokenizer
 from openwfm.tokenizer.config import TokenizerConfig

@@ -1,84 +1,45 @@
-"""VideoTokenizer: a causal wavelet autoencoder from clips to latents and back."""
+"""VideoTokenizer: a causal wavelet autoencoder from clips (or images) to latents and back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from openwfm.nn.causal import FactorizedConv, FrameNorm, PointwiseConv
+from openwfm.nn.causal import Past, PointwiseConv, at_start
 from openwfm.nn.wavelet import haar_forward, haar_inverse
 from openwfm.shapes import Temporal
-from openwfm.tokenizer.blocks import Downsample, Level, Middle, Upsample
+from openwfm.tokenizer.checks import (
+    Pad,
+    Size,
+    check_clip,
+    check_crop,
+    check_indices,
+    check_latents,
+    check_range,
+    pad_clip,
+)
 from openwfm.tokenizer.config import TokenizerConfig
+from openwfm.tokenizer.networks import Decoder, Encoder
+from openwfm.tokenizer.quantize import codes_to_indices, fsq_codes, indices_to_codes
+from openwfm.tokenizer.streaming import StreamDecoder, StreamEncoder
 from openwfm.weights import load_strict, read_weights
 
-
-class Encoder(nn.Module):
-    """Wavelet bands to ``z_channels``; the first levels halve space and time."""
-
-    def __init__(self, config: TokenizerConfig) -> None:
-        super().__init__()
-        groups, last = config.num_groups, len(config.widths) - 1
-        width = config.channels
-        self.conv_in = FactorizedConv(config.in_channels * config.patch_size**3, width)
-        self.levels = nn.ModuleList()
-        for i, level_width in enumerate(config.widths):
-            space, time = i < config.num_spatial, i < config.num_temporal
-            down = Downsample(level_width, space, time) if i < last and (space or time) else None
-            self.levels.append(Level(width, level_width, config.num_res_blocks, groups, down))
-            width = level_width
-        self.middle = Middle(width, groups)
-        self.norm_out = FrameNorm(width, groups)
-        self.conv_out = FactorizedConv(width, config.z_channels)
-
-    def forward(self, bands: Float[Tensor, "b t h w d"]) -> Float[Tensor, "b f y x z"]:
-        x = self.conv_in(bands)
-        for level in self.levels:
-            x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.middle(x))))
-
-
-class Decoder(nn.Module):
-    """``z_channels`` to wavelet bands; not the encoder's mirror image.
-
-    With r = 0 at the deepest level, time doubles after the blocks of levels 1 ≤ r ≤ num_temporal,
-    and space with it; when space is compressed more than time, it doubles from r = 0 on.
-    """
-
-    def __init__(self, config: TokenizerConfig) -> None:
-        super().__init__()
-        groups, last = config.num_groups, len(config.widths) - 1
-        width = config.widths[-1]
-        self.conv_in = FactorizedConv(config.z_channels, width)
-        self.middle = Middle(width, groups)
-        levels = []
-        for i in range(last, -1, -1):
-            depth, level_width = last - i, config.widths[i]
-            time = 0 < depth <= config.num_temporal
-            space = time or (depth < config.num_spatial > config.num_temporal)
-            up = Upsample(level_width, space, time) if i > 0 and space else None
-            levels.append(Level(width, level_width, config.num_res_blocks + 1, groups, up))
-            width = level_width
-        self.levels = nn.ModuleList(reversed(levels))
-        self.norm_out = FrameNorm(width, groups)
-        self.conv_out = FactorizedConv(width, config.in_channels * config.patch_size**3)
-
-    def forward(self, z: Float[Tensor, "b f y x z"]) -> Float[Tensor, "b t h w d"]:
-        x = self.middle(self.conv_in(z))
-        for level in reversed(self.levels):
-            x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+# Config fields that are younger than published weights, and what those weights mean by their lack.
+YOUNGER_FIELDS: Mapping[str, Any] = {"fsq_levels": None, "attention_window": None}
 
 
 class VideoTokenizer(nn.Module):
-    """Continuous tokenizer (arXiv 2501.03575, section 4.1): an autoencoder without sampling.
+    """An autoencoder without sampling (arXiv 2501.03575, section 4.1); continuous or discrete.
 
     Causal in time: a latent frame depends on its own and earlier pixel frames only, and frame 0 is
-    a latent frame by itself, so a single image is a clip of one frame.
+    a latent frame by itself, so a single image is a clip of one frame. Latents of a discrete
+    tokenizer are its codes, in [-1, 1]; of an image tokenizer, one latent frame a frame.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -94,66 +55,138 @@ class VideoTokenizer(nn.Module):
         """Arithmetic between frames and latent frames."""
         return self.config.temporal
 
-    def encode(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
+    def encode(
+        self, video: Float[Tensor, "b c t h w"], *, pad: Pad = None
+    ) -> Float[Tensor, "b z f y x"]:
         """Latents of clips in [-1, 1]; not normalised.
 
         Raises ValueError when t is not 1 + temporal_compression·n, or h or w is no multiple of
-        spatial_compression, naming the nearest sizes that are.
+        spatial_compression, naming the nearest sizes that are; with ``pad`` the last frame, row and
+        column are repeated instead, and ``decode(…, crop=(t, h, w))`` cuts that off. Values that
+        are not finite or outside [-1, 1] are a ValueError too.
         """
-        self._check_video(video)
-        bands = haar_forward(video, self.config.patch_size)
-        latents = self.to_latents(self.encoder(bands))
-        return rearrange(latents, "b f y x z -> b z f y x")
+        video = pad_clip(video, self.config, pad)
+        check_clip(video, self.config)
+        check_range(video)
+        return self.encode_chunk(video)
 
-    def decode(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b c t h w"]:
-        """Clips of 1 + temporal_compression·(f - 1) frames; about [-1, 1], not clamped."""
-        channels = self.config.latent_channels
-        if latents.ndim != 5 or latents.shape[1] != channels or not latents.is_floating_point():
-            raise ValueError(
-                f"latents: {latents.dtype} of shape {tuple(latents.shape)}: "
-                f"must be floating point b {channels} f y x"
-            )
-        z = self.from_latents(rearrange(latents, "b z f y x -> b f y x z"))
-        return haar_inverse(self.decoder(z), self.config.patch_size)
+    def decode(
+        self, latents: Float[Tensor, "b z f y x"], *, crop: Size | None = None
+    ) -> Float[Tensor, "b c t h w"]:
+        """Clips of 1 + temporal_compression·(f - 1) frames; about [-1, 1], not clamped.
+
+        ``crop`` is the (t, h, w) of a clip that was padded for encoding. Raises ValueError when
+        latents are misshapen or not finite, or when the clip cannot have had that size.
+        """
+        check_latents(latents, self.config)
+        t, h, w = check_crop(crop, latents.shape[2:], self.config)
+        return self.decode_chunk(latents)[:, :, :t, :h, :w]
+
+    def encode_indices(
+        self, video: Float[Tensor, "b c t h w"], *, pad: Pad = None
+    ) -> Int[Tensor, "b f y x"]:
+        """int32 tokens of clips, 0 to ``config.num_codes`` - 1; see :meth:`encode`."""
+        return self.indices(self.encode(video, pad=pad))
+
+    def decode_indices(
+        self, indices: Int[Tensor, "b f y x"], *, crop: Size | None = None
+    ) -> Float[Tensor, "b c t h w"]:
+        """Clips of tokens; see :meth:`decode`. Raises ValueError for an index out of range."""
+        return self.decode(self.codes(indices), crop=crop)
+
+    def indices(self, codes: Float[Tensor, "b z f y x"]) -> Int[Tensor, "b f y x"]:
+        """Tokens of what a discrete tokenizer encoded."""
+        return codes_to_indices(rearrange(codes, "b z f y x -> b f y x z"), self._levels())
+
+    def codes(self, indices: Int[Tensor, "b f y x"]) -> Float[Tensor, "b z f y x"]:
+        """What a discrete tokenizer decodes, in the type of its weights."""
+        levels = self._levels()
+        check_indices(indices, self.config)
+        codes = indices_to_codes(indices, levels).to(self.from_latents.weight.dtype)
+        return rearrange(codes, "b f y x z -> b z f y x")
 
     def forward(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        """The reconstruction."""
-        return self.decode(self.encode(video))
+        """The reconstruction. For training: shapes are checked, values are not looked at."""
+        check_clip(video, self.config)
+        return self.decode_chunk(self.encode_chunk(video))
 
-    def _check_video(self, video: Tensor) -> None:
-        channels = self.config.in_channels
-        if video.ndim != 5 or video.shape[1] != channels or not video.is_floating_point():
+    def stream_encoder(self, *, pad: Pad = None) -> StreamEncoder:
+        """Encodes a clip chunk by chunk, to the same latents as :meth:`encode`."""
+        return StreamEncoder(self.encode_chunk, self.config, pad)
+
+    def stream_decoder(self, *, crop: Size | None = None) -> StreamDecoder:
+        """Decodes latents chunk by chunk, to the same clip as :meth:`decode`."""
+        return StreamDecoder(self.decode_chunk, self.config, crop)
+
+    def encode_chunk(
+        self, video: Float[Tensor, "b c t h w"], past: Past | None = None
+    ) -> Float[Tensor, "b z f y x"]:
+        """Unchecked `encode` of a whole clip, or of a stream's next whole groups of frames."""
+        return rearrange(self.quantize(self.features(video, past)), "b f y x z -> b z f y x")
+
+    def decode_chunk(
+        self, latents: Float[Tensor, "b z f y x"], past: Past | None = None
+    ) -> Float[Tensor, "b c t h w"]:
+        """Unchecked `decode` of all latents, or of a stream's next ones."""
+        z = self.from_latents(rearrange(latents, "b z f y x -> b f y x z"))
+        image, start = self.config.is_image, at_start(past)
+        bands = self.decoder(z, past)
+        return haar_inverse(bands, self.config.patch_size, image=image, start=start)
+
+    def features(
+        self, video: Float[Tensor, "b c t h w"], past: Past | None = None
+    ) -> Float[Tensor, "b f y x z"]:
+        """What enters the bottleneck, before any rounding."""
+        return self.to_latents(self.encoder(self.bands(video, past), past))
+
+    def bands(
+        self, video: Float[Tensor, "b c t h w"], past: Past | None = None
+    ) -> Float[Tensor, "b t h w d"]:
+        """Wavelet bands of a clip."""
+        image, start = self.config.is_image, at_start(past)
+        return haar_forward(video, self.config.patch_size, image=image, start=start)
+
+    def quantize(self, z: Float[Tensor, "b f y x z"]) -> Float[Tensor, "b f y x z"]:
+        """The bottleneck: nothing, or the nearest codes."""
+        return z if self.config.fsq_levels is None else fsq_codes(z, self.config.fsq_levels)
+
+    def _levels(self) -> tuple[int, ...]:
+        if self.config.fsq_levels is None:
             raise ValueError(
-                f"video: {video.dtype} of shape {tuple(video.shape)}: "
-                f"must be floating point b {channels} t h w in [-1, 1]"
+                "tokenizer.fsq_levels=None: a continuous tokenizer has no indices; "
+                "use encode and decode"
             )
-        self.temporal.latent_frames(video.shape[2])
-        multiple = self.config.spatial_compression
-        for name, size in (("height", video.shape[3]), ("width", video.shape[4])):
-            if size % multiple or size == 0:
-                lower = max(multiple, size // multiple * multiple)
-                raise ValueError(
-                    f"{name}={size}: must be a multiple of {multiple} "
-                    f"(nearest: {lower} or {lower + multiple})"
-                )
+        return self.config.fsq_levels
 
 
-def load_tokenizer(folder: Path | str) -> VideoTokenizer:
+def load_tokenizer(folder: Path | str, *, attention_window: int | None = None) -> VideoTokenizer:
     """An eval-mode tokenizer from a published folder; strict.
 
-    Raises ValueError naming the file, and each key, value or tensor that does not fit.
+    ``attention_window`` replaces that of the folder: no weight depends on it. Raises ValueError
+    naming the file, and each key, value or tensor that does not fit.
     """
     config, tensors = read_weights(folder, kind="tokenizer")
-    tokenizer = VideoTokenizer(read_net(config.get("net"), str(folder)))
+    net = read_net(config.get("net"), str(folder))
+    if attention_window is not None:
+        net = replace(net, attention_window=attention_window)
+    tokenizer = VideoTokenizer(net)
     load_strict(tokenizer, tensors, str(folder))
     return tokenizer.eval()
 
 
 def read_net(net: object, source: str) -> TokenizerConfig:
-    """The config that ``asdict`` wrote; ValueError naming ``source`` when it is something else."""
+    """The config that ``asdict`` wrote; ValueError naming ``source`` when it is something else.
+
+    Weights published before a field of `YOUNGER_FIELDS` existed do without it; every other field
+    must be there.
+    """
     if not isinstance(net, dict):
         raise ValueError(f"{source}: net={net!r}: must be the tokenizer's config")
+    values = {**YOUNGER_FIELDS, **net}
+    missing = [field.name for field in fields(TokenizerConfig) if field.name not in values]
+    if missing:
+        raise ValueError(f"{source}: net: {', '.join(missing)} missing")
     try:
-        return TokenizerConfig(**net)
+        return TokenizerConfig(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source}: net: {error}") from error

@@ -28,11 +28,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from openwfm.nn.causal import SpatialConv, TemporalConv, frames_first, frames_last
-from openwfm.nn.wavelet import haar_forward
+from openwfm.nn.causal import (
+    PointwiseConv,
+    SpatialConv,
+    TemporalConv,
+    frames_first,
+    frames_last,
+)
 from openwfm.randomness import torch_generator
 from openwfm.tokenizer.autoencoder import VideoTokenizer
-from openwfm.tokenizer.blocks import Attention, Downsample, Level, ResidualBlock, Upsample
+from openwfm.tokenizer.blocks import (
+    Attention,
+    Downsample,
+    Level,
+    Resample,
+    ResidualBlock,
+    Upsample,
+)
 
 NUM_CLIPS = 24
 CHROMA = 0.4  # amplitude of colour differences beside that of brightness
@@ -55,14 +67,17 @@ def initialize(tokenizer: VideoTokenizer) -> None:
             _pass_on(module.weight)
     for module in tokenizer.modules():
         if isinstance(module, ResidualBlock):
-            nn.init.zeros_(module.conv2.time.weight)
+            nn.init.zeros_(module.conv2.last.weight)
         elif isinstance(module, Attention):
             nn.init.zeros_(module.output.weight)
-        elif isinstance(module, (Downsample, Upsample)):
+        elif isinstance(module, Resample):
             for branch in (module.space, module.time):
                 if branch is not None:
                     nn.init.zeros_(branch.weight)
-            _pass_on(module.mix.weight)
+            if isinstance(module.mix, PointwiseConv):
+                _pass_on(module.mix.weight)
+            elif module.space is not None:
+                nn.init.eye_(module.space.weight[:, :, 0, 1, 1])
     nn.init.orthogonal_(tokenizer.to_latents.weight.flatten(1))
     config = tokenizer.config
     clips = pink_clips(
@@ -70,7 +85,7 @@ def initialize(tokenizer: VideoTokenizer) -> None:
     )
     if config.in_channels != clips.shape[1]:
         clips = clips[:, :1].repeat(1, config.in_channels, 1, 1, 1)
-    bands = haar_forward(clips, config.patch_size)
+    bands = tokenizer.bands(clips)
     features, aims = _fit_encoder(tokenizer, bands)
     _fit_decoder(tokenizer, features, aims, bands)
 
@@ -128,13 +143,15 @@ def _fit_encoder(tokenizer: VideoTokenizer, bands: Tensor) -> tuple[Tensor, Aims
 def _fit_downsample(down: Downsample, x: Tensor, aims: Aims) -> Tensor:
     if down.space is not None:
         taps = [x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]
-        weight = _pooled(taps).unflatten(1, (2, 2)).permute(0, 3, 1, 2)
+        weight = _pooled(taps, down.hybrid).unflatten(1, (2, 2)).permute(0, 3, 1, 2)
+        nn.init.zeros_(down.space.weight)
         down.space.weight[:, :, 0, :2, :2] = weight
-        x = down.space(x) + frames_last(F.avg_pool2d(frames_first(x), 2), len(x))
+        y = down.space(x)
+        x = y + frames_last(F.avg_pool2d(frames_first(x), 2), len(x)) if down.hybrid else y
         aims[tuple(x.shape[1:4])] = x
     if down.time is not None:
         x = torch.cat((x[:, :1], x), 1)
-        weight = _pooled([x[:, 0::2], x[:, 1::2]])
+        weight = _pooled([x[:, 0::2], x[:, 1::2]], down.hybrid)
         down.time.weight[:, :, :, 0, 0] = 0
         down.time.weight[:, :, 1:, 0, 0] = weight.permute(0, 2, 1)
         x = down.time(x) + (x[:, 0::2] + x[:, 1::2]) / 2
@@ -142,21 +159,28 @@ def _fit_downsample(down: Downsample, x: Tensor, aims: Aims) -> Tensor:
     return x
 
 
-def _pooled(taps: list[Tensor]) -> Float[Tensor, "o k i"]:
-    """Components of pooled positions, less the mean that the pooling branch adds; the constant in
-    the last channel passes."""
+def _pooled(taps: list[Tensor], hybrid: bool) -> Float[Tensor, "o k i"]:
+    """Components of pooled positions, less the mean that a ``hybrid``'s pooling branch adds; the
+    constant in the last channel passes."""
     stacked = torch.stack(taps, -2)
     features = stacked.shape[-1] - 1
     basis = _components(stacked[..., :-1].flatten(-2).flatten(0, 3), features)
     weight = stacked.new_zeros(features + 1, len(taps), features + 1)
     weight[:-1, :, :-1] = basis.unflatten(1, (len(taps), features)) / len(taps) ** 0.5
-    weight[:-1] -= torch.eye(features + 1)[:-1, None] / len(taps)
+    mean = torch.eye(features + 1)[:, None] / len(taps)
+    if hybrid:
+        weight[:-1] -= mean[:-1]
+    else:
+        weight[-1] = mean[-1]
     return weight
 
 
 def _fit_decoder(tokenizer: VideoTokenizer, features: Tensor, aims: Aims, bands: Tensor) -> None:
     decoder, encoder = tokenizer.decoder, tokenizer.encoder
-    latents = tokenizer.to_latents(encoder.conv_out(F.silu(encoder.norm_out(features))))
+    z = encoder.conv_out(F.silu(encoder.norm_out(features)))
+    if tokenizer.config.fsq_levels is not None:
+        _spread(tokenizer.to_latents.weight, z)
+    latents = tokenizer.quantize(tokenizer.to_latents(z))
     _pass_back(tokenizer.from_latents.weight, tokenizer.to_latents.weight)
     x = tokenizer.from_latents(latents)
     _fit_space(decoder.conv_in.space, x, _aim(aims, x, decoder.conv_in.space.out_channels))
@@ -188,9 +212,10 @@ def _fit_upsample(up: Upsample, x: Tensor, aims: Aims) -> Tensor:
         x = x + up.time(x)
     if up.space is not None:
         x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        given = x if up.hybrid else torch.zeros_like(x)
         if tuple(x.shape[1:4]) in aims:
-            _fit_space(up.space, x, _aim(aims, x, x.shape[-1]) - x)
-        x = x + up.space(x)
+            _fit_space(up.space, x, _aim(aims, x, x.shape[-1]) - given)
+        x = given + up.space(x)
     return x
 
 
@@ -237,6 +262,14 @@ def _pass_on(weight: Tensor) -> None:
     """The identity on the last tap in time, which is the present frame."""
     nn.init.zeros_(weight)
     nn.init.eye_(weight[:, :, -1, 0, 0])
+
+
+def _spread(weight: Tensor, z: Tensor) -> None:
+    """The strongest features, each of standard deviation 1: all codes are within reach."""
+    count = min(weight.shape[:2])
+    nn.init.zeros_(weight)
+    scale = z.flatten(0, 3)[:, :count].std(0).clamp_min(1e-6)
+    weight[:count, :count, 0, 0, 0] = torch.diag(1 / scale)
 
 
 def _pass_back(weight: Tensor, forth: Tensor) -> None:

@@ -18,6 +18,7 @@ from openwfm.tokenizer.autoencoder import VideoTokenizer, read_net
 from openwfm.tokenizer.config import ReconstructionConfig, TokenizerConfig
 from openwfm.tokenizer.initialize import initialize
 from openwfm.tokenizer.losses import PerceptualDistance, l1_loss, pick_frames, psnr, take_frames
+from openwfm.tokenizer.quantize import code_histogram, code_usage, perplexity
 from openwfm.weights import load_strict, plain, read_weights
 
 
@@ -48,6 +49,7 @@ class TokenizerModule(LightningModule):
         self._perceptual: tuple[PerceptualDistance, ...] = ()
         self.optimizer, self.scheduler = optimizer, scheduler
         self.weights, self.seed = weights, seed
+        self._histogram = torch.zeros(0, dtype=torch.int64)
 
     def configure_model(self) -> None:
         if hasattr(self, "tokenizer"):
@@ -79,6 +81,19 @@ class TokenizerModule(LightningModule):
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
         _, reconstruction = self._loss(batch, "val")
         self._log("val/psnr", psnr(reconstruction, _video(batch)).mean(), batch)
+        if (num_codes := self.net.num_codes) is not None:
+            indices = self.tokenizer.indices(self.tokenizer.encode_chunk(_video(batch)))
+            self._histogram += code_histogram(indices, num_codes)
+
+    def on_validation_epoch_start(self) -> None:
+        self._histogram = torch.zeros(self.net.num_codes or 0, device=self.device).long()
+
+    def on_validation_epoch_end(self) -> None:
+        """Usage and perplexity of the codes, over all validation clips."""
+        if self.net.num_codes is not None:
+            histogram = self.trainer.strategy.reduce(self._histogram, reduce_op="sum")
+            self.log("val/code_usage", code_usage(histogram))
+            self.log("val/perplexity", perplexity(histogram))
 
     def _loss(self, batch: VideoBatch, stage: str) -> tuple[Tensor, Tensor]:
         video = _video(batch)

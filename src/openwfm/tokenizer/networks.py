@@ -1,0 +1,78 @@
+"""Encoder and decoder of a tokenizer, between wavelet bands and ``z_channels``."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from openwfm.nn.causal import FactorizedConv, FrameNorm, Past
+from openwfm.tokenizer.blocks import Downsample, Level, Middle, Upsample
+from openwfm.tokenizer.config import TokenizerConfig
+
+
+class Encoder(nn.Module):
+    """Wavelet bands to ``z_channels``; the first levels halve space and time."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        groups, last, joins = config.num_groups, len(config.widths) - 1, not config.is_image
+        width = config.channels
+        self.conv_in = FactorizedConv(config.num_bands, width, time=joins)
+        self.levels = nn.ModuleList()
+        for i, level_width in enumerate(config.widths):
+            space, time = i < config.num_spatial, i < config.num_temporal
+            some = (i < last or config.is_image) and (space or time)
+            down = Downsample(level_width, space, time, joins) if some else None
+            self.levels.append(
+                Level(width, level_width, config.num_res_blocks, groups, down, time=joins)
+            )
+            width = level_width
+        self.middle = Middle(width, groups, time=joins, window=config.attention_window)
+        self.norm_out = FrameNorm(width, groups)
+        self.conv_out = FactorizedConv(width, config.z_channels, time=joins)
+
+    def forward(
+        self, bands: Float[Tensor, "b t h w d"], past: Past | None = None
+    ) -> Float[Tensor, "b f y x z"]:
+        x = self.conv_in(bands, past)
+        for level in self.levels:
+            x = level(x, past)
+        return self.conv_out(F.silu(self.norm_out(self.middle(x, past))), past)
+
+
+class Decoder(nn.Module):
+    """``z_channels`` to wavelet bands; not the encoder's mirror image.
+
+    With r = 0 at the deepest level, time doubles after the blocks of levels 1 ≤ r ≤ num_temporal,
+    and space with it; when space is compressed more than time, it doubles from r = 0 on. Images
+    double after the last ``num_spatial`` levels, the highest resolution included.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        groups, last, joins = config.num_groups, len(config.widths) - 1, not config.is_image
+        width = config.widths[-1]
+        self.conv_in = FactorizedConv(config.z_channels, width, time=joins)
+        self.middle = Middle(width, groups, time=joins, window=config.attention_window)
+        levels = []
+        for i in range(last, -1, -1):
+            depth, level_width = last - i, config.widths[i]
+            time = 0 < depth <= config.num_temporal
+            space = time or (depth < config.num_spatial > config.num_temporal)
+            some = depth < config.num_spatial if config.is_image else i > 0 and space
+            up = Upsample(level_width, space, time, joins) if some else None
+            blocks = config.num_res_blocks + 1
+            levels.append(Level(width, level_width, blocks, groups, up, time=joins))
+            width = level_width
+        self.levels = nn.ModuleList(reversed(levels))
+        self.norm_out = FrameNorm(width, groups)
+        self.conv_out = FactorizedConv(width, config.num_bands, time=joins)
+
+    def forward(
+        self, z: Float[Tensor, "b f y x z"], past: Past | None = None
+    ) -> Float[Tensor, "b t h w d"]:
+        x = self.middle(self.conv_in(z, past), past)
+        for level in reversed(self.levels):
+            x = level(x, past)
+        return self.conv_out(F.silu(self.norm_out(x)), past)
