@@ -21,6 +21,8 @@ from openwfm.simulation.config import SimulationConfig
 from openwfm.simulation.render import Renderer, choose_backend
 from openwfm.simulation.worlds import WorldConfig
 
+LABELS = ("physics", "rendering", "truth", "encoding", "other")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationBenchConfig:
@@ -58,7 +60,7 @@ def bench_simulation(
                 "frame": middle["frame"],
                 "views": middle["views"],
                 "rejected": middle["rejected"],
-                **{f"share_{label}": share for label, share in middle["shares"].items()},
+                **{f"share_{label}": middle["shares"].get(label, 0.0) for label in LABELS},
                 "peak_mib": middle["peak_mib"],
                 "peak_mib_4x": longer["peak_mib"],
                 "speedup": statistics.median(ratios),
@@ -69,7 +71,7 @@ def bench_simulation(
 
 def _alone(world: WorldConfig, num_clips: int, seed: int) -> dict[str, Any]:
     """Measured in a fresh process, so that its peak memory is its own."""
-    with _process() as pool:
+    with film.one_thread_each(), _process() as pool:
         return pool.submit(measure, world, num_clips, seed).result()
 
 
@@ -125,7 +127,7 @@ def _together(world: WorldConfig, config: SimulationBenchConfig, workers: int) -
                 film.film_world(simulation, world)
             else:
                 # Also in a process of its own, so that both sides pay the same.
-                with _process() as pool:
+                with film.one_thread_each(), _process() as pool:
                     pool.submit(film.film_world, simulation, world).result()
             times.append(time.perf_counter() - started)
     return (times[1] - times[0]) / (many - few)

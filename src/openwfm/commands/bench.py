@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +27,30 @@ def main(config: DictConfig) -> int:
         for name in config.worlds
     }
     rows = bench_simulation(settings, worlds)
-    _print(rows, "rendered frames (every view counts) a second on one core, all costs included")
     file = Path(config.out) / f"{config.kind}.json"
-    write_json(file, {"machine": machine(), "rows": rows})
+    write_json(file, {"machine": machine(), "settings": asdict(settings), "rows": rows})
+    _print(rows, settings.workers)
     print(file)
     return 0
 
 
-def _print(rows: list[dict[str, Any]], title: str) -> None:
+def _print(rows: list[dict[str, Any]], workers: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), justify="right")
+    from openwfm.benchmarks.simulation import LABELS
+
+    table = Table(title="filming on one core; every view counts as a frame, all costs included")
+    for name in ("world", "frame", "frames/s", *LABELS, "MiB, 4x clips", f"{workers} workers"):
+        table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(_cell(name, value) for name, value in row.items()))
-    Console().print(table)
-
-
-def _cell(name: str, value: Any) -> str:
-    if name.startswith("share_"):
-        return f"{100 * value:.0f} %"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        views = f" x{row['views']}" if row["views"] > 1 else ""
+        table.add_row(
+            row["world"],
+            row["frame"] + views,
+            f"{row['frames_per_second']:.0f}",
+            *(f"{100 * row[f'share_{label}']:.0f}%" for label in LABELS),
+            f"{row['peak_mib']:.0f} {row['peak_mib_4x']:.0f}",
+            f"{row['speedup']:.2f}x",
+        )
+    Console(width=110).print(table)

@@ -104,7 +104,7 @@ def run_jobs(
             return
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(min(workers, len(indices)), mp_context=context)
-        with _one_thread_each(), pool:
+        with one_thread_each(), pool:
             try:
                 for result in pool.map(job, indices):
                     yield result
@@ -118,7 +118,7 @@ def run_jobs(
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Processes that are started in the block compute with one thread each: they share the cores,
     and libraries read these variables when they are loaded."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS")
