@@ -127,9 +127,9 @@ def test_bodies_appear_where_the_stored_camera_projects_them(film: Film) -> None
 
 def test_bodies_appear_where_each_of_four_cameras_projects_them(backend: str) -> None:
     world = PhysicsConfig(
-        num_frames=6, cameras=4, supersample=1, width=96, height=96, scenarios=("free_fall",)
+        num_frames=2, cameras=4, supersample=1, width=128, height=128, scenarios=("free_fall",)
     ).open(2, backend)
-    clips = [world.film(index) for index in range(8)]
+    clips = [world.film(index) for index in range(20)]
     world.close()
     for view in clips[0].views:
         assert sum(checked_centres(clip, view) for clip in clips) > 1
