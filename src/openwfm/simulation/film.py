@@ -121,7 +121,7 @@ def run_jobs(
 def one_thread_each() -> Iterator[None]:
     """Processes that are started in the block compute with one thread each: they share the cores,
     and libraries read these variables when they are loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS")
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
     try:

@@ -76,8 +76,9 @@ class Renderer:
     ) -> None:
         # PyOpenGL reports at INFO that its optional accelerator is absent.
         logging.getLogger("OpenGL").setLevel(logging.WARNING)
-        # One rasteriser thread for each process: several processes share the cores.
-        os.environ.setdefault("LP_NUM_THREADS", "1")
+        # Rasterise in the calling thread: handing small pictures to another thread and waiting for
+        # it takes a quarter of the time (measured: 4.8 against 3.5 s for 32 physics clips).
+        os.environ.setdefault("LP_NUM_THREADS", "0")
         os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = backend
         self._mujoco = mj = require("mujoco", extra="simulation")
         self._model, self._supersample = model, supersample

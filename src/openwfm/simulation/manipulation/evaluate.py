@@ -1,6 +1,6 @@
 """How often scripted policies succeed: a table over tasks and skills.
 
-``python -m openwfm.simulation.manipulation.evaluate 50`` prints it for 50 episodes of each.
+``python -m openwfm.simulation.manipulation.evaluate 50 0``: 50 episodes of each, seed 0.
 """
 
 from __future__ import annotations
@@ -89,4 +89,6 @@ def table(scores: Sequence[Score]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(evaluate_policies(int(sys.argv[1]) if sys.argv[1:] else 50)))
+    given = [int(argument) for argument in sys.argv[1:3]]
+    episodes, seed = given + [50, 0][len(given) :]
+    print(table(evaluate_policies(episodes, seed=seed)))
