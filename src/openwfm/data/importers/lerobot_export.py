@@ -12,7 +12,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,11 @@ def export_lerobot(
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     left_out: set[str] = set()
+    common = _common_arrays(index, keys)
     writer = DatasetWriter(partial, version, robot_type)
     try:
         for key in tqdm(keys, desc="exporting", unit="episode"):
-            writer.add(_episode(index, key, left_out))
+            writer.add(_episode(index, key, common, left_out))
         writer.finish()
         os.replace(partial, out)
     finally:
@@ -72,7 +73,24 @@ def export_lerobot(
     )
 
 
-def _episode(index: ShardIndex, key: str, left_out: set[str]) -> EpisodeData:
+def _common_arrays(index: ShardIndex, keys: Sequence[str]) -> set[str]:
+    """Names in ``state.npz`` that every clip has with one dtype and one shape a frame: a LeRobot
+    dataset has one set of columns. (An array of objects has as many rows as there are objects.)"""
+    shapes: dict[str, set[object]] = {}
+    for key in keys:
+        has = "state.npz" in index.members(key)
+        state = read_npz(index.read(key, "state.npz"), key) if has else {}
+        for name in set(shapes) | set(state):
+            array = state.get(name)
+            form = None if array is None else (str(array.dtype), array.shape[1:])
+            shapes.setdefault(name, set()).add(form)
+    # A name that an earlier clip lacked has been seen fewer times than there are clips.
+    first = index.read(keys[0], "state.npz") if "state.npz" in index.members(keys[0]) else None
+    known = set(read_npz(first, keys[0])) if first is not None else set()
+    return {name for name, forms in shapes.items() if len(forms) == 1 and name in known}
+
+
+def _episode(index: ShardIndex, key: str, common: set[str], left_out: set[str]) -> EpisodeData:
     members, facts = index.members(key), index.metadata(key)
     if "action.npz" not in members:
         raise ValueError(f"clip {key}: has no action.npz; LeRobot datasets are of actions")
@@ -85,7 +103,11 @@ def _episode(index: ShardIndex, key: str, left_out: set[str]) -> EpisodeData:
     track = read_action(index.read(key, "action.npz"), f"clip {key}: action.npz")
     action, repeated = _commands(key, track, length, facts["fps"], state.pop(LAST_ACTION, None))
     tasks, task_of_frame = _tasks(facts, state.pop("task_index", None), length)
-    kept = {name: array for name, array in state.items() if _fits(name, array, length)}
+    kept = {
+        name: array
+        for name, array in state.items()
+        if name in common and _fits(name, array, length)
+    }
     left_out |= {f"state.npz: {name}" for name in set(state) - set(kept)}
     known = ("action.npz", "state.npz", "json", "text.npy")
     left_out |= {name for name in members if name not in known and not name.endswith("mp4")}
