@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "text": set(),
     "simulation": {"data", "text"},
     "curation": {"data", "text"},
+    "envs": {"simulation"},
     "guardrails": set(),
     "tokenizer": {"nn", "data"},
     "diffusion": {"nn", "data", "tokenizer"},

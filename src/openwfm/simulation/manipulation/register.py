@@ -1,4 +1,4 @@
-"""``gymnasium.make("openwfm/Manipulation-v0", task=…)``."""
+"""The environment's id, and its registration."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ ENV_ID = "openwfm/Manipulation-v0"
 
 
 def register() -> None:
-    """Make the environment known to gymnasium, which calls this when openwfm is installed.
-
-    Calling it again does nothing.
-    """
+    """Make the environment known to gymnasium (``import openwfm.envs`` calls this); calling it
+    again does nothing."""
     from gymnasium.envs import registration
 
     if ENV_ID not in registration.registry:
