@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from openwfm.curation.look import Look
 
 SCHEMA = 1
 
@@ -83,12 +86,15 @@ class Caption:
 class Media:
     """What a clip weighs while it is in memory; never part of the JSON.
 
-    ``text`` is fp16 ``n d``; ``signature`` a grey 8×8 thumbnail of every frame, uint8 ``t 64``.
+    ``text`` is fp16 ``n d``; ``signature`` a grey 8×8 thumbnail of every frame, uint8 ``t 64``;
+    ``look`` the pictures that stages measure; ``embedding`` a unit fp32 vector ``d``.
     """
 
     video: bytes
     text: np.ndarray | None = None
     signature: np.ndarray | None = None
+    look: Look | None = None
+    embedding: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,7 @@ class Clip:
     """A shot of a source, or a part of one. ``id`` hashes the encoded bytes ('' before encoding).
 
     Frames count in the source, ``end_frame`` exclusive; seconds are the source's own clock.
+    ``evidence`` holds what scores were derived from, by stage name: plain JSON, a few kB.
     """
 
     source: str
@@ -112,6 +119,7 @@ class Clip:
     num_bytes: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
     captions: tuple[Caption, ...] = ()
     text_encoder: str = ""
     provenance: dict[str, str] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
 
 from openwfm.curation.frames import read_frames
+from openwfm.curation.look import LookTaker
 from openwfm.curation.record import Clip, Media, Record, RejectedError, VideoFacts
 
 ID_LENGTH = 20
@@ -54,8 +55,10 @@ class Transcode:
         wanted = _nearest(record.seconds * self.rate)
         if wanted > self.max_frames:
             raise RejectedError("timestamp_gap", f"{record.seconds:.1f} s between few frames")
+        taker = LookTaker(max(wanted, 1), float(self.rate), facts)
         try:
-            video, count = self._encode(self._scale(self._resample(record), facts))
+            frames = _seen(self._resample(record), taker)
+            video, count = self._encode(self._scale(frames, facts))
         except BaseException:
             self._file = None  # the decoder's position is unknown: begin again for the next clip
             raise
@@ -67,7 +70,7 @@ class Transcode:
             height=self.size,
             num_frames=count,
             num_bytes=len(video),
-            media=Media(video=video),
+            media=Media(video=video, look=taker.finish()),
         )
         return [clip]
 
@@ -155,6 +158,12 @@ class Transcode:
         ]  # fmt: skip
         graph.link_nodes(*nodes).configure()
         return graph
+
+
+def _seen(frames: Iterator[VideoFrame], taker: LookTaker) -> Iterator[VideoFrame]:
+    for frame in frames:
+        taker.see(frame)
+        yield frame
 
 
 def _nearest(value: float | Fraction) -> int:
