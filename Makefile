@@ -15,10 +15,10 @@ export OMP_WAIT_POLICY := passive
 
 # With published weights both trainings are short post-trainings on the fresh shards; the encoder
 # stays as it is, so that the latents remain those the world model was pre-trained on.
-TOKENIZER := $(if $(SCRATCH),trainer.max_steps=800,\
+TOKENIZER := $(if $(SCRATCH),trainer.max_steps=700,\
   model.weights=experiments/001_nano_tokenizer/weights model.freeze_encoder=true \
   model.optimizer.lr=2.0e-4 trainer.max_steps=150 trainer.val_check_interval=75)
-WORLD_MODEL := $(if $(SCRATCH),trainer.max_steps=1100,\
+WORLD_MODEL := $(if $(SCRATCH),trainer.max_steps=1000,\
   model.weights=experiments/002_nano_video2world/weights \
   model.optimizer.lr=2.0e-4 trainer.max_steps=300 trainer.val_check_interval=100)
 
