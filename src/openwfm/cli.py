@@ -20,10 +20,13 @@ VERBS = {
     "train": "train a tokenizer or a world model (openwfm train experiment=…)",
     "tokenize": "a video to latents and back (openwfm tokenize in=… out=…)",
     "generate": "a future of a clip (openwfm generate run=… frames=… prompt=… out=…)",
-    "evaluate": "metrics on held-out clips, beside baselines (openwfm evaluate run=… data=…)",
+    "evaluate": "metrics on held-out clips, beside baselines (openwfm evaluate run=…)",
     "bench": "speed and memory on this machine (openwfm bench simulation)",
     "report": "one self-contained page of a whole world (openwfm report in=…)",
 }
+
+# `data` names a config group, so Hydra would look for a choice of it.
+ALIASES = {"evaluate": ("data=", "in=")}
 
 USAGE = """openwfm VERB [key=value …]
 
@@ -52,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if rest and "=" not in rest[0] and not rest[0].startswith(("-", "+", "~")):
         rest[0] = f"kind={rest[0]}"  # `openwfm simulate footage …`
+    word, key = ALIASES.get(verb, ("", ""))
+    rest = [
+        key + item.removeprefix(word) if word and item.startswith(word) else item for item in rest
+    ]
     return guarded(lambda: run(verb, rest))
 
 

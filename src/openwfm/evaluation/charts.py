@@ -31,7 +31,14 @@ STYLE: dict[Any, Any] = {
 Line = tuple[Sequence[float], Sequence[float]]
 
 
-def line_chart(lines: Mapping[str, Line], *, x_label: str, y_label: str, log: bool = False) -> str:
+def line_chart(
+    lines: Mapping[str, Line],
+    *,
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+    log_x: bool = False,
+) -> str:
     """Named lines (x values, y values). Long ones are drawn faint, with their running mean."""
 
     def paint(axes: Any) -> None:
@@ -45,6 +52,8 @@ def line_chart(lines: Mapping[str, Line], *, x_label: str, y_label: str, log: bo
         axes.set(xlabel=x_label, ylabel=y_label)
         if log and all(min(y, default=0) > 0 for _, y in lines.values()):
             axes.set_yscale("log")
+        if log_x:
+            axes.set_xscale("log")
         axes.grid(axis="y")
         if len(lines) > 1:
             axes.figure.legend(loc="outside upper left", ncols=2)
