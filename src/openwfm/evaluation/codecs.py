@@ -19,7 +19,7 @@ from torch import Tensor
 from openwfm.video import from_uint8
 
 JPEG_QUALITIES = (2, 5, 10, 20, 35, 50, 70, 85, 95)
-H264_CRFS = (50, 45, 40, 35, 30, 25, 20, 14, 8)
+H264_CRFS = (50, 45, 40, 35, 30, 25, 20, 14, 8, 2)
 _START_OF_SCAN = b"\xff\xda"
 _START_CODE = re.compile(b"\x00\x00\x01")
 _SLICES = (1, 5)  # NAL unit types of coded pictures
@@ -62,8 +62,8 @@ def h264(frames: UInt8[np.ndarray, "t h w c"], fps: float, crf: int) -> Coded:
         for packet in [*packets, *stream.encode()]:
             bits += slice_bits(bytes(packet))
             container.mux(packet)
-    with av.open(io.BytesIO(buffer.getvalue())) as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(io.BytesIO(buffer.getvalue())) as source:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
     return Coded(bits, from_uint8(torch.from_numpy(np.stack(decoded))))
 
 
