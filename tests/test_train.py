@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
+from openwfm.commands.run_folder import record
 from openwfm.files import read_json
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
 from openwfm.weights import plain, save_weights
@@ -72,3 +74,11 @@ def test_the_world_model_trains_a_few_steps(tiny_shards: Path, tmp_path: Path) -
         f"run={tmp_path / 'run'}",
     )
     assert read_json(tmp_path / "run" / "weights" / "config.json")["kind"]
+
+
+def test_a_run_without_a_checkpoint_is_recorded_anew(tmp_path):
+    """What its first start was given is not what the second one trains with."""
+    (tmp_path / "overrides.yaml").write_text("- seed=1\n")
+    record(tmp_path, OmegaConf.create({"seed": 2}))
+    assert OmegaConf.load(tmp_path / "config.yaml") == {"seed": 2}
+    assert OmegaConf.load(tmp_path / "overrides.yaml") == ["seed=1"]

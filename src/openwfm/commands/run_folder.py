@@ -19,9 +19,14 @@ CONFIG, OVERRIDES = "config.yaml", "overrides.yaml"
 
 
 def record(run: Path, config: DictConfig) -> None:
-    """Write the resolved config and the overrides it came from; config.yaml last."""
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    write_text(run / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    """Write the resolved config and the overrides it came from; config.yaml last.
+
+    A run that ended before its first checkpoint starts anew: its overrides, which the config has
+    been made from, are kept (`resumed_config`).
+    """
+    if HydraConfig.initialized() or not (run / OVERRIDES).is_file():
+        overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+        write_text(run / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(overrides)))
     write_text(run / CONFIG, OmegaConf.to_yaml(config, resolve=True))
 
 

@@ -24,14 +24,14 @@ def main(config: DictConfig) -> int:
     import torch
 
     run = Path(config.paths.run)
-    if not (run / "config.yaml").is_file():
+    last = run / LAST
+    if not last.is_file():
         record(run, config)
     if config.num_threads:
         torch.set_num_threads(int(config.num_threads))
     lightning.seed_everything(int(config.seed), workers=True, verbose=False)
     datamodule, module = build(config.data), build(config.model)
     callbacks = [build(node) for node in (config.callbacks or {}).values() if node]
-    last = run / LAST
     if last.is_file():
         keep_metrics(run)
     logger = build(config.logger) if config.logger else False
