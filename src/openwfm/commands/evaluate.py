@@ -15,7 +15,7 @@ from openwfm.evaluation.config import EvaluateConfig
 
 def main(config: DictConfig) -> int:
     """Evaluate, print a table, write the run's ``evaluation/`` or a benchmark's; returns 0."""
-    if config.benchmark is not None:
+    if config.get("benchmark") is not None:
         return _benchmark(config)
     from openwfm.evaluation.run import FILE, evaluate_run
 
