@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "guardrails": set(),
     "tokenizer": {"nn", "data"},
     "diffusion": {"nn", "data", "tokenizer"},
+    "autoregressive": {"nn", "data", "tokenizer"},
     "interop": {"nn", "tokenizer", "diffusion", "autoregressive"},
     "world": {"nn", "data", "text", "tokenizer", "diffusion", "interop"},
     "evaluation": {"nn", "data", "text", "tokenizer", "diffusion", "world"},

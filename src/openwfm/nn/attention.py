@@ -45,21 +45,32 @@ class CrossAttention(nn.Module):
 
     Without biases a zero token has key 0 and value 0, hence weight exp(0) and no content. Any
     number of them therefore equals one zero key with log(number) added to its logit: exact, and
-    512 padded text tokens cost what the real ones cost.
+    512 padded text tokens cost what the real ones cost. Groups of query heads may share a
+    key-value head; None means as many as there are, and heads that fill the width.
     """
 
-    def __init__(self, width: int, num_heads: int, context_width: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        context_width: int,
+        *,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        epsilon: float = EPSILON,
+    ) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.q = nn.Linear(width, width, bias=False)
-        self.kv = nn.Linear(context_width, 2 * width, bias=False)
-        self.q_norm = nn.RMSNorm(width // num_heads, eps=EPSILON)
-        self.k_norm = nn.RMSNorm(width // num_heads, eps=EPSILON)
-        self.out = nn.Linear(width, width, bias=False)
+        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads or num_heads
+        size = head_dim or width // num_heads
+        self.q = nn.Linear(width, num_heads * size, bias=False)
+        self.kv = nn.Linear(context_width, 2 * self.num_kv_heads * size, bias=False)
+        self.q_norm = nn.RMSNorm(size, eps=epsilon)
+        self.k_norm = nn.RMSNorm(size, eps=epsilon)
+        self.out = nn.Linear(num_heads * size, width, bias=False)
 
     def keys(self, context: Float[Tensor, "b n d"], null_tokens: int) -> Keys:
         """Keys and values of ``context`` followed by ``null_tokens`` zero tokens."""
-        k, v = self.kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
+        k, v = self.kv(context).unflatten(-1, (2, self.num_kv_heads, -1)).unbind(2)
         k, v = self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
         if not null_tokens:
             return k, v, None
@@ -70,7 +81,8 @@ class CrossAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b n d"], keys: Keys) -> Float[Tensor, "b n d"]:
         k, v, bias = keys
         q = self.q_norm(self.q(x).unflatten(-1, (self.num_heads, -1))).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        shared = self.num_heads != self.num_kv_heads
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=shared)
         return self.out(rearrange(mixed, "b h n k -> b n (h k)"))
 
 

@@ -1,0 +1,154 @@
+"""Tokens one after the other, or several at once where a draft foresaw them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from openwfm.autoregressive.cache import KeyValueCache
+from openwfm.autoregressive.sampling import SamplerConfig, accept_drafts, draw, probabilities
+from openwfm.autoregressive.transformer import Transformer, check_tokens
+from openwfm.nn.attention import Keys
+
+Context = Tensor | Sequence[Keys] | None
+
+
+class Drafter(Protocol):
+    """Guesses tokens that come next, for nothing or nearly so."""
+
+    def propose(self, tokens: Int[Tensor, " n"], count: int) -> Int[Tensor, " k"]:
+        """At most ``count`` tokens after ``tokens`` (the sequence so far, its begin included)."""
+        ...
+
+
+@dataclass(frozen=True)
+class PreviousFrame:
+    """Video stands still where nothing moves: the tokens of the previous latent frame at the same
+    places. ``frame_tokens`` is the number of tokens in a frame."""
+
+    frame_tokens: int
+
+    def propose(self, tokens: Int[Tensor, " n"], count: int) -> Int[Tensor, " k"]:
+        start = len(tokens) - self.frame_tokens
+        return tokens[max(start, 0) : start + count] if start >= 0 else tokens[:0]
+
+
+@dataclass
+class Statistics:
+    """``passes`` of the network after the prompt; ``accepted`` drafts of ``drafted``, in order."""
+
+    passes: int = 0
+    drafted: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+
+
+@torch.no_grad()
+def generate_tokens(
+    network: Transformer,
+    prompt: Int[Tensor, "b n"],
+    count: int,
+    sampler: SamplerConfig,
+    *,
+    context: Context = None,
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "b m"]:
+    """``count`` tokens after ``prompt``, which begins with the begin of video where there is one.
+
+    Raises ValueError for ids out of range and sequences longer than ``net.grid``.
+    """
+    steps = stream_tokens(network, prompt, count, sampler, context=context, generator=generator)
+    return torch.stack(list(steps), dim=1)
+
+
+@torch.no_grad()
+def stream_tokens(
+    network: Transformer,
+    prompt: Int[Tensor, "b n"],
+    count: int,
+    sampler: SamplerConfig,
+    *,
+    context: Context = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Int[Tensor, " b"]]:
+    """The tokens of `generate_tokens`, each as soon as it is drawn."""
+    keys, cache = _start(network, prompt, count, context)
+    step = prompt
+    for _ in range(count):
+        logits = network(step, context=keys, cache=cache, last_only=True)[:, -1]
+        token = draw(probabilities(logits, sampler), generator)
+        yield token
+        step = token[:, None]
+
+
+@torch.no_grad()
+def speculate_tokens(
+    network: Transformer,
+    prompt: Int[Tensor, "1 n"],
+    count: int,
+    sampler: SamplerConfig,
+    drafter: Drafter,
+    *,
+    num_drafts: int = 8,
+    context: Context = None,
+    generator: torch.Generator | None = None,
+    statistics: Statistics | None = None,
+) -> Int[Tensor, "1 m"]:
+    """As `generate_tokens` of one sequence, in fewer passes; equal in distribution, and token for
+    token when greedy. A pass checks ``num_drafts`` proposed tokens at once."""
+    if prompt.shape[0] != 1:
+        raise ValueError(f"prompt: {prompt.shape[0]} sequences: speculation takes one")
+    if num_drafts < 1:
+        raise ValueError(f"num_drafts={num_drafts}: must be at least 1")
+    statistics = Statistics() if statistics is None else statistics
+    keys, cache = _start(network, prompt, count, context)
+    sequence = torch.empty(prompt.shape[1] + count, dtype=torch.long, device=prompt.device)
+    end = prompt.shape[1]
+    sequence[:end] = prompt[0]
+    logits = network(prompt, context=keys, cache=cache, last_only=True)[0, -1]
+    sequence[end] = draw(probabilities(logits, sampler), generator)
+    end += 1
+    while end < len(sequence):
+        room = min(num_drafts, len(sequence) - end - 1)
+        drafts = drafter.propose(sequence[:end], room) if room else sequence[:0]
+        step = torch.cat((sequence[end - 1 : end], drafts))
+        logits = network(step[None], context=keys, cache=cache)[0]
+        accepted, token = accept_drafts(probabilities(logits, sampler), drafts, None, generator)
+        cache.rewind(end + accepted)
+        sequence[end : end + accepted] = drafts[:accepted]
+        sequence[end + accepted] = token
+        end += accepted + 1
+        statistics.passes += 1
+        statistics.drafted.append(len(drafts))
+        statistics.accepted.append(accepted)
+    return sequence[None, prompt.shape[1] :]
+
+
+def _start(
+    network: Transformer, prompt: Int[Tensor, "b n"], count: int, context: Context
+) -> tuple[Context, KeyValueCache]:
+    """Constant keys of the context, and a cache just large enough."""
+    config = network.config
+    if count < 1:
+        raise ValueError(f"count={count}: must be at least 1")
+    total = prompt.shape[1] + count
+    if total > config.max_tokens:
+        raise ValueError(
+            f"prompt and count: {total} tokens: must be at most {config.max_tokens}, of "
+            f"net.grid={config.grid}"
+        )
+    check_tokens(prompt, config)
+    if isinstance(context, Tensor):
+        context = network.context_keys(context)
+    weight = network.embed.weight
+    return context, KeyValueCache(
+        config,
+        batch=prompt.shape[0],
+        capacity=total,
+        dtype=weight.dtype,
+        device=weight.device,
+    )
