@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "diffusion": {"nn", "data", "tokenizer"},
     "autoregressive": {"nn", "data", "tokenizer"},
     "interop": {"nn", "tokenizer", "diffusion", "autoregressive"},
-    "world": {"nn", "data", "text", "tokenizer", "diffusion", "interop"},
+    "world": {"nn", "data", "text", "tokenizer", "diffusion", "autoregressive", "interop"},
     "evaluation": {"nn", "data", "text", "tokenizer", "diffusion", "world"},
     "callbacks": {"data", "world", "evaluation"},
     "benchmarks": {"nn", "data", "tokenizer", "diffusion", "interop", "simulation", "curation"},

@@ -17,8 +17,10 @@ def main(config: DictConfig) -> int:
 
     request = build(config.generate)
     assert isinstance(request, GenerateConfig)
-    prompt = request.prompt if request.prompt is not None else carried_caption(request.frames)
     world = World.load(request.run, device=request.device)
+    prompt = request.prompt
+    if prompt is None:
+        prompt = carried_caption(request.frames) if world.facts.reads_text else ""
     start = time.perf_counter()
     generation = world.generate(
         frames=request.frames,
@@ -27,6 +29,9 @@ def main(config: DictConfig) -> int:
         seed=request.seed,
         guidance=request.guidance,
         num_steps=request.num_steps,
+        temperature=request.temperature,
+        top_k=request.top_k,
+        top_p=request.top_p,
         fps=request.fps,
         progress=True,
     )

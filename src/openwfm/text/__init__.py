@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from openwfm.text.encoder import TextEncoder, pad_tokens, text_encoder
+from openwfm.text.encoder import TextEncoder, embed_prompts, pad_tokens, text_encoder
 
-__all__ = ["TextEncoder", "pad_tokens", "text_encoder"]
+__all__ = ["TextEncoder", "embed_prompts", "pad_tokens", "text_encoder"]

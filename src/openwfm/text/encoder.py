@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 
 class TextEncoder(Protocol):
@@ -28,6 +31,26 @@ def text_encoder(name: str) -> TextEncoder:
 
         return MiniLMEncoder()
     raise ValueError(f"text_encoder={name}: must be one of {', '.join(ENCODERS)}")
+
+
+def embed_prompts(
+    encoder: Callable[[], TextEncoder], prompts: Sequence[str], width: int, length: int
+) -> Float[Tensor, "b n d"] | None:
+    """Token embeddings of prompts, fp32, zero beyond each one's own; None when all are empty.
+
+    ``encoder`` is called when there is something to embed. Warns when a prompt has more than
+    ``length`` tokens.
+    """
+    if not any(prompt.strip() for prompt in prompts):
+        return None
+    nothing = np.zeros((0, width), np.float16)
+    embeddings = [encoder().encode([p])[0] if p.strip() else nothing for p in prompts]
+    longest = max(map(len, embeddings))
+    if longest > length:
+        warnings.warn(
+            f"prompt: {longest} tokens; this world reads the first {length}", stacklevel=3
+        )
+    return torch.from_numpy(pad_tokens(embeddings, length)).float()
 
 
 def pad_tokens(embeddings: Sequence[np.ndarray], length: int) -> Float[np.ndarray, "b n d"]:

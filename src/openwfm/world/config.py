@@ -18,6 +18,9 @@ class GenerateConfig:
     seed: int = 0
     guidance: float | None = None
     num_steps: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
     fps: float | None = None
     device: str = "cpu"
 
@@ -26,11 +29,11 @@ class GenerateConfig:
             raise ValueError(f"out={self.out}: must end in .mp4")
         if self.prompt is not None:
             object.__setattr__(self, "prompt", str(self.prompt))
-        for name in ("num_frames", "num_steps"):
+        for name in ("num_frames", "num_steps", "top_k"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}={value}: must be a whole number, at least 1")
-        for name in ("guidance", "fps"):
+        for name in ("guidance", "fps", "temperature", "top_p"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, int | float):
                 raise ValueError(f"{name}={value}: must be a number")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,10 +15,10 @@ from torch import Tensor
 from openwfm.diffusion import DiffusionWorldModel, load_world_model
 from openwfm.diffusion.config import SamplerConfig
 from openwfm.files import read_json, sha256_file
-from openwfm.text import TextEncoder, pad_tokens, text_encoder
+from openwfm.text import TextEncoder, embed_prompts, text_encoder
 from openwfm.tokenizer import VideoTokenizer, load_tokenizer
 from openwfm.weights import CONFIG, TENSORS
-from openwfm.world.world import Sampling, World, WorldFacts
+from openwfm.world.world import TOKEN_SAMPLING, Sampling, World, WorldFacts
 
 
 class DiffusionWorld(World):
@@ -65,21 +63,16 @@ class DiffusionWorld(World):
 
     def _sampler(self, sampling: Sampling) -> SamplerConfig:
         given = {name: value for name, value in asdict(sampling).items() if value is not None}
+        for name in TOKEN_SAMPLING:
+            if name in given:
+                raise ValueError(
+                    f"{name}={given[name]}: a diffusion world has none; use guidance or num_steps"
+                )
         return replace(self.model.sampler, **given)
 
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b n d"] | None:
-        if not any(prompt.strip() for prompt in prompts):
-            return None
         config = self.model.conditioner.config
-        nothing = np.zeros((0, config.text_width), np.float16)
-        embeddings = [self._encoder.encode([p])[0] if p.strip() else nothing for p in prompts]
-        longest = max(map(len, embeddings))
-        if longest > config.text_tokens:
-            warnings.warn(
-                f"prompt: {longest} tokens; this world reads the first {config.text_tokens}",
-                stacklevel=2,
-            )
-        return torch.from_numpy(pad_tokens(embeddings, config.text_tokens)).float()
+        return embed_prompts(lambda: self._encoder, prompts, config.text_width, config.text_tokens)
 
     @torch.inference_mode()
     def reconstruct(self, videos: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:

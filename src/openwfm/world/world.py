@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from openwfm.weights import CONFIG, TENSORS
 from openwfm.world.frames import condition_latents, fit_size
 
 Provenance = dict[str, Any]
+TOKEN_SAMPLING = ("temperature", "top_k", "top_p")  # fields of `Sampling` for autoregression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,16 @@ class Generation:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Overrides of how a world samples; None keeps what its weights say."""
+    """Overrides of how a world samples; None keeps what its weights say.
+
+    The first two are for diffusion, the others for autoregression.
+    """
 
     guidance: float | None = None
     num_steps: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
 
     def __post_init__(self) -> None:
         if self.guidance is not None and self.guidance < 0:
@@ -56,8 +63,8 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldFacts:
-    """What a world was trained for. The last three are None where the weights do not say.
-
+    """What a world was trained for. ``size``, ``num_frames`` and ``fps`` are None where
+    the weights do not say.
     ``max_condition`` counts latent frames; ``size`` is rows, columns.
     """
 
@@ -68,6 +75,7 @@ class WorldFacts:
     size: tuple[int, int] | None = None
     num_frames: int | None = None
     fps: float | None = None
+    reads_text: bool = True
 
 
 class World(ABC):
@@ -111,6 +119,7 @@ class World(ABC):
 
         Raises ValueError naming the file when something is missing, broken or of another kind.
         """
+        from openwfm.world.autoregressive import AutoregressiveWorld
         from openwfm.world.diffusion import DiffusionWorld
 
         folder = weights_folder(path)
@@ -119,11 +128,16 @@ class World(ABC):
             raise ValueError(
                 f"{folder / CONFIG}: kind={config.get('kind')}: must be world to generate"
             )
-        if config.get("family") != "diffusion":
+        families: dict[str, Callable[..., World]] = {
+            "diffusion": DiffusionWorld.read,
+            "autoregressive": AutoregressiveWorld.read,
+        }
+        family = str(config.get("family"))
+        if family not in families:
             raise ValueError(
-                f"{folder / CONFIG}: family={config.get('family')}: must be one of: diffusion"
+                f"{folder / CONFIG}: family={family}: must be one of: {', '.join(families)}"
             )
-        return DiffusionWorld.read(folder, device=device)
+        return families[family](folder, device=device)
 
     def generate(
         self,
@@ -134,6 +148,9 @@ class World(ABC):
         seed: int = 0,
         guidance: float | None = None,
         num_steps: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
         fps: float | None = None,
         progress: bool = False,
     ) -> Generation:
@@ -148,7 +165,13 @@ class World(ABC):
         """
         num_frames = _default("num_frames", num_frames, self.facts.num_frames)
         self.facts.temporal.latent_frames(num_frames)
-        sampling = Sampling(guidance=guidance, num_steps=num_steps)
+        sampling = Sampling(
+            guidance=guidance,
+            num_steps=num_steps,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+        )
         condition, source = self._condition(frames, num_frames)
         fps = _default("fps", fps, source.pop("fps", None) or self.facts.fps)
         if not 0 < fps <= 1000:

@@ -1,0 +1,235 @@
+"""An autoregressive world model: network, objective, sampler and conditioning in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from openwfm.autoregressive.config import TransformerConfig, YarnConfig
+from openwfm.autoregressive.generate import generate_tokens
+from openwfm.autoregressive.objective import (
+    NextTokenConfig,
+    NextTokenLoss,
+    counted_targets,
+    next_token_loss,
+)
+from openwfm.autoregressive.sampling import SamplerConfig
+from openwfm.autoregressive.transformer import Transformer
+from openwfm.nn.attention import Keys
+from openwfm.weights import load_strict, read_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Prompts as the network sees them: ``tokens`` of them, zero beyond their length, unmasked.
+
+    ``encoder`` "none" belongs to networks without cross-attention.
+    """
+
+    encoder: str = "none"
+    tokens: int = 64
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise ValueError(f"text.tokens={self.tokens}: must be at least 1")
+
+
+@dataclass(frozen=True)
+class StepDraws:
+    """All random numbers of one training step."""
+
+    num_given: Int[Tensor, " b"]
+    keep_text: Bool[Tensor, " b"]
+
+
+class AutoregressiveWorldModel(nn.Module):
+    """Token indices in, token indices out; no Lightning, no tokenizer.
+
+    ``tokenizer_sha256`` names the weights whose tokens these are: another tokenizer's mean
+    something else.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: TransformerConfig,
+        objective: NextTokenConfig,
+        sampler: SamplerConfig,
+        text: TextConfig,
+        tokenizer_sha256: str,
+    ) -> None:
+        super().__init__()
+        if (text.encoder == "none") != (net.context_width is None):
+            raise ValueError(
+                f"text.encoder={text.encoder}: must be none exactly when "
+                f"net.context_width={net.context_width} is null"
+            )
+        if objective.min_frames == 0 and not net.bov:
+            raise ValueError(
+                f"objective.min_frames={objective.min_frames}: must be at least 1 without net.bov "
+                "(nothing foresees the first token)"
+            )
+        self.net = Transformer(net)
+        self.objective, self.sampler, self.text = objective, sampler, text
+        self.tokenizer_sha256 = tokenizer_sha256
+
+    @property
+    def config(self) -> TransformerConfig:
+        return self.net.config
+
+    def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
+        config = self.objective
+        given = torch.randint(
+            config.min_frames, config.max_frames + 1, (batch,), generator=generator
+        )
+        return StepDraws(given, torch.rand(batch, generator=generator) >= config.text_dropout)
+
+    def sequence(self, indices: Int[Tensor, "b f y x"]) -> Int[Tensor, "b n"]:
+        """Tokens in the order of the network, their begin first where there is one.
+
+        Raises ValueError for frames of another size than ``net.grid``.
+        """
+        if tuple(indices.shape[2:]) != self.config.grid[1:] or indices.ndim != 4:
+            raise ValueError(
+                f"tokens: frames of {tuple(indices.shape[2:])}: must be "
+                f"{self.config.grid[1:]}, the last two of net.grid"
+            )
+        tokens = indices.flatten(1).long()
+        if not self.config.bov:
+            return tokens
+        begin = tokens.new_full((len(tokens), 1), self.config.vocabulary)
+        return torch.cat((begin, tokens), dim=1)
+
+    def loss(
+        self,
+        indices: Int[Tensor, "b f y x"],
+        draws: StepDraws,
+        *,
+        text: Float[Tensor, "b n d"] | None,
+    ) -> NextTokenLoss:
+        frames = indices.shape[1]
+        sequence = self.sequence(indices)
+        context = self.context(text, draws.keep_text.to(indices.device))
+        logits = self.net(sequence[:, :-1], context=context)
+        counted = counted_targets(
+            draws.num_given.to(indices.device), self.config.frame_tokens, frames
+        )
+        return next_token_loss(
+            logits, indices.flatten(1), counted, self.config.frame_tokens, self.objective.z_loss
+        )
+
+    def context(
+        self, text: Float[Tensor, "b n d"] | None, keep: Bool[Tensor, " b"] | None = None
+    ) -> list[Keys] | None:
+        """Keys of the prompts, padded with null tokens; ``keep`` False is no prompt."""
+        if self.config.context_width is None:
+            return None
+        if text is None:
+            raise ValueError(
+                f"text: missing: this world was made for text.encoder={self.text.encoder}; "
+                "curate with a text stage"
+            )
+        text = text[:, : self.text.tokens]
+        if keep is not None:
+            text = text * keep[:, None, None]
+        return self.net.context_keys(text, null_tokens=self.text.tokens - text.shape[1])
+
+    @torch.no_grad()
+    def generate(
+        self,
+        given: Int[Tensor, "b k y x"] | None,
+        num_latent_frames: int,
+        *,
+        text: Float[Tensor, "b n d"] | None = None,
+        batch: int = 1,
+        sampler: SamplerConfig | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Int[Tensor, "b f y x"]:
+        """Indices of ``num_latent_frames`` frames, of which the first are ``given``.
+
+        Without them ``batch`` clips begin from nothing. Raises ValueError when the network cannot
+        begin from nothing, or for more frames than ``net.grid`` has.
+        """
+        rows, columns = self.config.grid[1:]
+        if given is None:
+            if not self.config.bov:
+                raise ValueError("frames: missing: a world without net.bov continues frames")
+            given = self.net.embed.weight.new_zeros(batch, 0, rows, columns, dtype=torch.long)
+        count = (num_latent_frames - given.shape[1]) * rows * columns
+        if count < 1 or num_latent_frames > self.config.grid[0]:
+            raise ValueError(
+                f"num_latent_frames={num_latent_frames}: must be above the {given.shape[1]} given "
+                f"and at most {self.config.grid[0]}, the first of net.grid"
+            )
+        context = self.context(text) if text is not None else self.no_text(len(given))
+        tokens = generate_tokens(
+            self.net,
+            self.sequence(given),
+            count,
+            sampler or self.sampler,
+            context=context,
+            generator=generator,
+        )
+        made = tokens.view(len(given), -1, rows, columns)
+        return torch.cat((given.long(), made), dim=1)
+
+    def no_text(self, batch: int) -> list[Keys] | None:
+        """Keys of no prompt; None for a network without cross-attention."""
+        width = self.config.context_width
+        if width is None:
+            return None
+        nothing = self.net.embed.weight.new_zeros(batch, 1, width)
+        return self.net.context_keys(nothing, null_tokens=self.text.tokens - 1)
+
+    def export_config(self) -> dict[str, Any]:
+        return {
+            "kind": "world",
+            "family": "autoregressive",
+            "net": asdict(self.config),
+            "objective": asdict(self.objective),
+            "sampler": asdict(self.sampler),
+            "text": asdict(self.text),
+            "tokenizer_sha256": self.tokenizer_sha256,
+        }
+
+
+ConfigT = TypeVar("ConfigT", TransformerConfig, NextTokenConfig, SamplerConfig, TextConfig)
+
+
+def _read(kind: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:
+    known = {field.name for field in fields(kind)}
+    if set(values) != known:
+        raise ValueError(
+            f"{source}: {kind.__name__} has missing keys {sorted(known - set(values))} "
+            f"and unknown keys {sorted(set(values) - known)}"
+        )
+    return kind(**values)
+
+
+def load_autoregressive_model(folder: Path | str) -> AutoregressiveWorldModel:
+    """The model of a published folder, in eval mode. Raises ValueError when anything differs."""
+    config, tensors = read_weights(folder, kind="world")
+    source = str(Path(folder))
+    parts = {"net", "objective", "sampler", "text", "tokenizer_sha256"}
+    if config.get("family") != "autoregressive" or not parts <= set(config):
+        raise ValueError(
+            f"{source}: config.json: must have family=autoregressive and {sorted(parts)}"
+        )
+    net = dict(config["net"])
+    if net.get("yarn") is not None:
+        net["yarn"] = YarnConfig(**net["yarn"])
+    model = AutoregressiveWorldModel(
+        net=_read(TransformerConfig, net, source),
+        objective=_read(NextTokenConfig, config["objective"], source),
+        sampler=_read(SamplerConfig, config["sampler"], source),
+        text=_read(TextConfig, config["text"], source),
+        tokenizer_sha256=str(config["tokenizer_sha256"]),
+    )
+    load_strict(model, tensors, source)
+    return model.eval()

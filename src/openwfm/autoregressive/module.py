@@ -1,0 +1,214 @@
+"""Training of an autoregressive world model."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from openwfm.autoregressive.config import TransformerConfig
+from openwfm.autoregressive.model import (
+    AutoregressiveWorldModel,
+    StepDraws,
+    TextConfig,
+    load_autoregressive_model,
+)
+from openwfm.autoregressive.objective import NextTokenConfig, NextTokenLoss
+from openwfm.autoregressive.sampling import SamplerConfig
+from openwfm.data.batch import VideoBatch
+from openwfm.files import sha256_file
+from openwfm.randomness import derive_seed, torch_generator
+from openwfm.tokenizer import VideoTokenizer, load_tokenizer
+from openwfm.weights import TENSORS, load_strict
+
+Groups = Iterable[dict[str, Any]]
+
+
+class AutoregressiveModule(L.LightningModule):
+    """Trains ``self.model`` on the tokens of a frozen discrete tokenizer, or of cached codes.
+
+    A cache of latents holds codes, which are exact in fp16; indices are derived from them. The
+    tokenizer is no submodule, so it is neither in checkpoints nor averaged. ``weights`` is a
+    published folder to start from; its network must equal ``net``.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: TransformerConfig,
+        objective: NextTokenConfig,
+        sampler: SamplerConfig,
+        text: TextConfig,
+        tokenizer: str,
+        optimizer: Callable[[Groups], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None,
+        weights: str | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.net_config, self.objective = net, objective
+        self.sampler_config, self.text_config = sampler, text
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
+        self.model: AutoregressiveWorldModel | None = None
+        self._frozen: tuple[VideoTokenizer, ...] = ()
+
+    def configure_model(self) -> None:
+        if self.model is not None:
+            return
+        tokenizer = load_tokenizer(self.tokenizer_folder).requires_grad_(False).eval()
+        if tokenizer.config.num_codes != self.net_config.vocabulary:
+            raise ValueError(
+                f"net.vocabulary={self.net_config.vocabulary}: must equal the "
+                f"{tokenizer.config.num_codes or 0} codes of {self.tokenizer_folder}"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(self.seed, "initial weights"))
+            model = AutoregressiveWorldModel(
+                net=self.net_config,
+                objective=self.objective,
+                sampler=self.sampler_config,
+                text=self.text_config,
+                tokenizer_sha256=self.tokenizer_sha256,
+            )
+        if self.weights is not None:
+            _start_from(model, self.weights)
+        self._frozen, self.model = (tokenizer,), model
+
+    @property
+    def world_model(self) -> AutoregressiveWorldModel:
+        self.configure_model()
+        assert self.model is not None
+        return self.model
+
+    @property
+    def tokenizer(self) -> VideoTokenizer:
+        self.configure_model()
+        return self._frozen[0].to(self.device)
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        """What a cache of latents, and the meaning of tokens, is bound to."""
+        return sha256_file(Path(self.tokenizer_folder) / TENSORS)
+
+    @torch.no_grad()
+    def encode_latents(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
+        return self.tokenizer.encode(video)
+
+    @torch.no_grad()
+    def indices(self, batch: VideoBatch) -> Int[Tensor, "b f y x"]:
+        """Tokens of a batch. Raises ValueError when it has neither latents nor video."""
+        if batch.latents is not None:
+            return self.tokenizer.indices(batch.latents.float())
+        if batch.video is None:
+            raise ValueError(f"batch {batch.key}: has neither latents nor video")
+        return self.tokenizer.encode_indices(batch.video)
+
+    def training_step(self, batch: VideoBatch, batch_idx: int) -> Float[Tensor, ""]:
+        # The keys tell micro-batches of one optimiser step apart, also after a resume.
+        position = (self.global_step, self.global_rank, _fingerprint(batch.key))
+        generator = torch_generator(self.seed, "train/draws", *position)
+        found = self._loss(batch, self.world_model.draw(len(batch), generator))
+        self.log("train/loss", found.loss, prog_bar=True, batch_size=len(batch))
+        self.log("train/cross_entropy", found.cross_entropy, batch_size=len(batch))
+        self.log("train/z", found.z, batch_size=len(batch))
+        return found.loss
+
+    def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
+        """The number of given frames depends on the clip's key alone, so that epochs compare."""
+        generators = [
+            torch_generator(self.seed, "val/draws", _fingerprint((key,))) for key in batch.key
+        ]
+        parts = [self.world_model.draw(1, generator) for generator in generators]
+        draws = StepDraws(
+            torch.cat([part.num_given for part in parts]),
+            torch.ones(len(batch), dtype=torch.bool),
+        )
+        found = self._loss(batch, draws)
+        options: dict[str, Any] = {"batch_size": len(batch), "sync_dist": True}
+        self.log("val/loss", found.loss, prog_bar=True, **options)
+        self.log("val/cross_entropy", found.cross_entropy, **options)
+        for frame, accuracy in enumerate(found.accuracy):
+            if bool(torch.isfinite(accuracy)):
+                self.log(f"val/accuracy_frame{frame}", accuracy, **options)
+
+    def _loss(self, batch: VideoBatch, draws: StepDraws) -> NextTokenLoss:
+        found = self.world_model.loss(self.indices(batch), draws, text=batch.text)
+        if not bool(torch.isfinite(found.loss)):
+            raise ValueError(
+                f"loss={float(found.loss.detach())} at step {self.global_step} with clips "
+                f"{', '.join(batch.key)}: must be finite; lower optimizer.lr or inspect the clips"
+            )
+        return found
+
+    @torch.no_grad()
+    def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:
+        """Rows to look at: the clips as the tokenizer keeps them, the likeliest token at each
+        place given the true ones before it, and futures drawn freely."""
+        model, indices = self.world_model, self.indices(batch)
+        sequence = model.sequence(indices)
+        logits = model.net(sequence[:, :-1], context=model.context(batch.text))
+        forced = indices.flatten(1).long().clone()
+        forced[:, -logits.shape[1] :] = logits.argmax(-1)
+        count = max(1, self.objective.max_frames)
+        free = model.generate(
+            indices[:, :count],
+            indices.shape[1],
+            text=batch.text,
+            generator=torch_generator(self.seed, "samples"),
+        )
+        rows = {"tokenizer": indices, "teacher_forced": forced.view_as(indices), "free": free}
+        return {
+            name: self.tokenizer.decode_indices(row.int()).clamp(-1, 1)
+            for name, row in rows.items()
+        }
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Weight decay acts on matrices only: not on norms or embeddings."""
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
+        for name, parameter in self.world_model.named_parameters():
+            matrix = parameter.ndim >= 2 and not name.startswith("net.embed.")
+            (decayed if matrix else plain).append(parameter)
+        groups: Groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = self.optimizer(groups)
+        if self.scheduler is None:
+            return {"optimizer": optimizer}
+        schedule: LRSchedulerConfigType = {
+            "scheduler": self.scheduler(optimizer),
+            "interval": "step",
+        }
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def export_config(self) -> dict[str, Any]:
+        return self.world_model.export_config()
+
+    def export_tensors(self) -> dict[str, Tensor]:
+        return self.world_model.state_dict()
+
+
+def _fingerprint(keys: tuple[str, ...]) -> int:
+    return zlib.crc32("\n".join(keys).encode())
+
+
+def _start_from(model: AutoregressiveWorldModel, folder: str) -> None:
+    published = load_autoregressive_model(folder)
+    if published.config != model.config:
+        raise ValueError(
+            f"weights={folder}: its network {published.config} differs from {model.config}"
+        )
+    if published.tokenizer_sha256 != model.tokenizer_sha256:
+        raise ValueError(
+            f"weights={folder}: trained on the tokens of {published.tokenizer_sha256[:12]}, "
+            f"not of this tokenizer, {model.tokenizer_sha256[:12]}"
+        )
+    load_strict(model, published.state_dict(), folder)
