@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from openwfm.data.manifest import COLUMNS
 
 ADDED = (("weight", pa.float64()), ("evidence", pa.string()))
 ROWS_IN_PART = 1024
+PART = re.compile(r".*/part-(\d{6})\.parquet")
 
 
 def clip_json(clip: Clip) -> dict[str, Any]:
@@ -96,9 +98,10 @@ class ManifestParts:
         old = {name.split("/")[1] for name in folder.sizes(PARTS)}
         for other in old - {self.name.split("/")[1]}:
             folder.remove(f"{PARTS}/{other}")
-        names = sorted(folder.sizes(self.name))
-        self._number = 1 + max((int(name[-14:-8]) for name in names), default=-1)
-        self._held = {id for name in names for id in _sources_of(folder.read(name))}
+        found = ((PART.fullmatch(name), name) for name in sorted(folder.sizes(self.name)))
+        names = {int(match[1]): name for match, name in found if match}
+        self._number = 1 + max(names, default=-1)
+        self._held = {id for name in names.values() for id in _sources_of(folder.read(name))}
         self._sources: list[Source] = []
         self._clips: list[Clip] = []
 

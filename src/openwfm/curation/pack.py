@@ -38,6 +38,7 @@ def pack(
     max_samples: int,
 ) -> Packed:
     """Write shards, manifest and index, unless the folder holds exactly these already."""
+    _sweep(out)
     rows, keys = manifest(sources, clips.clips), clips.keys
     kept = [clip for clip in clips.clips if clip.rejection is None]
     kept.sort(key=lambda clip: clip.id)
@@ -79,6 +80,15 @@ def _present(out: LocalFolder | RemoteFolder, fingerprint: str) -> Packed | None
     return Packed(num_clips=count, manifest_sha256=manifest_sha256)
 
 
+def _sweep(out: LocalFolder | RemoteFolder) -> None:
+    """Remove what a run that was killed was writing."""
+    if isinstance(out, LocalFolder):
+        for pattern in (".*", "resolution_*/*/*/.*"):
+            for file in out.root.glob(pattern):
+                if TEMPORARY.fullmatch(file.name):
+                    file.unlink(missing_ok=True)
+
+
 def _shards(out: LocalFolder | RemoteFolder) -> dict[str, int]:
     folders = [f"resolution_{name}" for _, name in RESOLUTIONS] + ["resolution_lt_720"]
     sizes = (out.sizes(folder) for folder in folders)
@@ -89,10 +99,6 @@ def _shards(out: LocalFolder | RemoteFolder) -> dict[str, int]:
 def _local(out: LocalFolder | RemoteFolder) -> Iterator[Path]:
     """The output folder, or a local one whose files are uploaded when the block succeeds."""
     if isinstance(out, LocalFolder):
-        for pattern in (".*", "resolution_*/*/*/.*"):
-            for file in out.root.glob(pattern):
-                if TEMPORARY.fullmatch(file.name):  # of a run that was killed
-                    file.unlink(missing_ok=True)
         yield out.root
         return
     with tempfile.TemporaryDirectory(prefix="openwfm-shards-") as scratch:

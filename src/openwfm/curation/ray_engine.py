@@ -62,12 +62,16 @@ class RayEngine:
             fn_constructor_args=(job,),
             compute=pool,
             num_cpus=1,
-            max_restarts=-1,
-            max_task_retries=DEATHS - 1,
+            ray_remote_args_fn=_remote_args,
         )
         for row in dataset.iter_rows():
             failed = row["reason"] is not None
             yield row["position"], Failure(row["reason"], row["detail"]) if failed else None
+
+
+def _remote_args() -> dict[str, Any]:
+    """Ray would try a task that kills its actor without end."""
+    return {"max_task_retries": DEATHS - 1}
 
 
 class _Actor:
@@ -112,4 +116,4 @@ def _quiet(data: Any) -> None:
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # a task that kills its worker is rejected, the rest goes on
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # each death with a long traceback

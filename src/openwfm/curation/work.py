@@ -136,7 +136,7 @@ class CaptionedWork:
         return sizes.get(f"{key}/text.npy") == data["text_bytes"]
 
     def write(self, key: str, clip: Clip, accounts: dict[str, Account]) -> None:
-        self.folder.remove(f"{key}/{RESULT}")
+        self.folder.remove(key)
         text = b""
         if clip.rejection is None:
             assert clip.media is not None and clip.media.text is not None
