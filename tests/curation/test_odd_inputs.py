@@ -1,4 +1,4 @@
-"""Extreme but real videos, odd names, and files that are no files: kept, or rejected with a reason."""
+"""Extreme but real videos, odd names, things that are no files: kept, or rejected with a reason."""
 
 from __future__ import annotations
 

@@ -133,6 +133,16 @@ class Transcode:
         width, height = facts.width * facts.pixel_aspect, float(facts.height)
         return clip_size(*((height, width) if facts.rotation % 180 else (width, height)), self.size)
 
+    def crop(self, facts: VideoFacts) -> tuple[int, int, int, int]:
+        """What is cut from the middle (width, height) and what it is scaled to, in stored pixels.
+
+        Both are before the rotation.
+        """
+        across, down = self._size(facts)[:: -1 if facts.rotation % 180 else 1]
+        scale = min(facts.width * facts.pixel_aspect / across, facts.height / down)
+        width = max(1, round(scale * across / facts.pixel_aspect))
+        return width, max(1, round(scale * down)), across, down
+
     def _encode(self, frames: Iterator[VideoFrame], width: int, height: int) -> tuple[bytes, int]:
         buffer, count = io.BytesIO(), 0
         with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as out:
@@ -160,10 +170,7 @@ class Transcode:
 
     def _graph(self, frame: VideoFrame, facts: VideoFacts) -> Graph:
         """crop → scale → rotate → yuv420p, in ffmpeg's own memory."""
-        target = self._size(facts)[:: -1 if facts.rotation % 180 else 1]  # before the rotation
-        scale = min(facts.width * facts.pixel_aspect / target[0], facts.height / target[1])
-        width = max(1, round(scale * target[0] / facts.pixel_aspect))
-        height = max(1, round(scale * target[1]))
+        width, height, *target = self.crop(facts)
         turn = {0: [], 90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}[facts.rotation]
         graph = Graph()
         nodes = [
