@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,19 +51,22 @@ TASKS = ["a", "once", "bug", "b", "always", "c", "d"]
 @pytest.mark.slow
 def test_a_dead_worker_costs_its_task_only_and_only_the_second_time(tmp_path, caplog) -> None:
     log = tmp_path / "log"
-    outcomes = dict(LocalEngine(2).run(Errands(log), TASKS))
+    with closing(LocalEngine(2)) as engine:
+        outcomes = dict(engine.run(Errands(log), TASKS))
+        assert dict(engine.run(Errands(log), ["e", "f"])) == {0: None, 1: None}
     assert sorted(outcomes) == list(range(len(TASKS)))
     failed = {TASKS[at]: failure.reason for at, failure in outcomes.items() if failure}
     assert failed == {"bug": "worker_failed", "always": "worker_died"}
     assert Counter(log.read_text().split()) == {
-        "a": 1, "b": 1, "c": 1, "d": 1, "once": 2, "always": 2, "bug": 1,
+        "a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "once": 2, "always": 2, "bug": 1,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_job_that_cannot_be_set_up_stops_the_run(tmp_path, workers) -> None:
-    with pytest.raises(ImportError, match=r"model\.safetensors is not installed"):
-        list(LocalEngine(workers).run(Errands(tmp_path / "log", broken=True), TASKS))
+    with closing(LocalEngine(workers)) as engine:
+        with pytest.raises(ImportError, match=r"model\.safetensors is not installed"):
+            list(engine.run(Errands(tmp_path / "log", broken=True), TASKS))
 
 
 def test_here_a_bug_stays_with_its_task(tmp_path, caplog) -> None:

@@ -16,15 +16,14 @@ from curation_runs import good, run, tree
 HERE = Path(__file__).parent
 
 
-def start(*arguments: object, **options: object) -> subprocess.Popen:
+def start(*arguments: object, output: int = subprocess.DEVNULL) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
         text=True,
         start_new_session=True,
-        **options,
     )
 
 
@@ -33,7 +32,9 @@ def test_killed_at_random_moments_and_run_again_equals_never_killed(tmp_path) ->
     raw = tmp_path / "raw"
     good(raw, 3, num_frames=24)
     (raw / "bad.mp4").write_bytes(b"x" * 100)
-    process = start(HERE / "curation_kills.py", raw, tmp_path / "out", 30, 0)
+    process = start(
+        HERE / "curation_kills.py", raw, tmp_path / "out", 30, 0, output=subprocess.PIPE
+    )
     out, err = process.communicate()
     assert process.returncode == 0, err
     result = json.loads(out.splitlines()[-1])

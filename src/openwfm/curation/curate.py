@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from openwfm.curation.config import CurationConfig
 from openwfm.curation.decide import FindRepeats, decide
@@ -77,7 +77,8 @@ def names(stages: Sequence[Stage]) -> list[str]:
 def open_engine(config: CurationConfig) -> Iterator[Engine]:
     """The engine that ``config.engine`` names; what it started is stopped after the block."""
     if config.engine == "local":
-        yield LocalEngine(config.workers)
+        with closing(LocalEngine(config.workers)) as engine:
+            yield engine
         return
     from openwfm.curation.ray_engine import RayEngine, cluster
 

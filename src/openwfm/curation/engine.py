@@ -64,15 +64,30 @@ def attempt(job: Job, task: Any) -> Failure | None:
 
 
 class LocalEngine:
-    """``workers`` processes (0 and 1: this one). The results do not depend on their number."""
+    """``workers`` processes (0 and 1: this one). The results do not depend on their number.
+
+    The processes live from the first job that needs them until `close`.
+    """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+        self._crew: list[_Worker] = []
 
     def run(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
         if not tasks:
             return
-        yield from (self._here if self.workers <= 1 else self._crew)(job, tasks)
+        if self.workers <= 1:
+            yield from self._here(job, tasks)
+            return
+        try:
+            yield from self._share_out(job, tasks)
+        except BaseException:  # nobody will collect what workers are at
+            self.close()
+            raise
+
+    def close(self) -> None:
+        while self._crew:
+            self._crew.pop().dismiss()
 
     def _here(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
         with one_thread():
@@ -80,49 +95,48 @@ class LocalEngine:
             for position, task in enumerate(tasks):
                 yield position, attempt(job, task)
 
-    def _crew(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
+    def _share_out(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
         waiting, deaths = deque(range(len(tasks))), [0] * len(tasks)
-        crew = [_Worker(job) for _ in range(min(self.workers, len(tasks)))]
-        try:
-            while waiting or any(worker.busy for worker in crew):
-                for worker in crew:
-                    if not worker.busy and waiting:
-                        worker.give(position := waiting.popleft(), tasks[position])
-                ready = wait([worker.pipe for worker in crew if worker.busy])
-                for place, worker in enumerate(crew):
-                    if worker.pipe not in ready:
+        while len(self._crew) < min(self.workers, len(tasks)):
+            self._crew.append(_Worker())
+        while waiting or any(worker.busy for worker in self._crew):
+            for worker in self._crew:
+                if not worker.busy and waiting:
+                    worker.give(job, position := waiting.popleft(), tasks[position])
+            ready = wait([worker.pipe for worker in self._crew if worker.busy])
+            for place, worker in enumerate(self._crew):
+                if worker.pipe not in ready:
+                    continue
+                position, failure = worker.collect()
+                if failure is WORKER_DIED:
+                    self._crew[place] = _Worker()
+                    deaths[position] += 1
+                    if deaths[position] < DEATHS:
+                        waiting.appendleft(position)
                         continue
-                    position, failure = worker.collect()
-                    if failure is WORKER_DIED:
-                        crew[place] = _Worker(job)
-                        deaths[position] += 1
-                        if deaths[position] < DEATHS:
-                            waiting.appendleft(position)
-                            continue
-                    yield position, failure
-        finally:
-            for worker in crew:
-                worker.dismiss()
+                yield position, failure
 
 
 class _Worker:
-    def __init__(self, job: Job) -> None:
+    def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
         with worker_environment():
             self.process.start()
         theirs.close()
+        self.job: Job | None = None
         self.position: int | None = None
 
     @property
     def busy(self) -> bool:
         return self.position is not None
 
-    def give(self, position: int, task: Any) -> None:
+    def give(self, job: Job, position: int, task: Any) -> None:
         self.position = position
         with suppress(BrokenPipeError):  # it died at once: `collect` sees the end of the pipe
-            self.pipe.send(task)
+            self.pipe.send((None if job is self.job else job, task))
+        self.job = job
 
     def collect(self) -> Outcome:
         """Raises what the job's ``setup`` raised."""
@@ -146,23 +160,24 @@ class _Worker:
             self.process.join()
 
 
-def _serve(pipe: Connection, job: Job) -> None:
-    """A worker's life: set up once, then a task at a time until the pipe closes."""
+def _serve(pipe: Connection) -> None:
+    """A worker's life: set up each new job once, then a task at a time until the pipe closes."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    ready = False
+    job: Job | None = None
     while True:
         try:
-            task = pipe.recv()
+            new, task = pipe.recv()
         except (EOFError, ConnectionResetError):
             return
-        if not ready:
+        if new is not None:
+            job = new
             try:
                 job.setup()
             except Exception as error:  # noqa: BLE001  # raised again by the driver
                 pipe.send(error)
                 return
-            ready = True
+        assert job is not None
         pipe.send(attempt(job, task))
 
 

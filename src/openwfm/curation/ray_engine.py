@@ -1,13 +1,14 @@
 """Jobs on Ray Data: a streaming dataset of tasks over a pool of actors, on one machine or many.
 
-Ray schedules, holds back and restarts; there is no scheduler of our own. Results go where the
-local engine leaves them, so ``out`` must be a place that every node can reach.
+Ray schedules, holds back, restarts and tries again; there is no scheduler of our own. Results go
+where the local engine leaves them, so ``out`` must be a place that every node can reach.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,8 @@ from openwfm.extras import require
 # More blocks than this make the dataset's own bookkeeping slow.
 MAX_BLOCKS = 4096
 
+Row = dict[str, Any]
+
 
 class RayEngine:
     """``workers`` actors of one CPU each, on the process's `cluster`."""
@@ -36,59 +39,66 @@ class RayEngine:
     def run(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
         if not tasks:
             return
-        data = require("ray.data", extra="ray")
-        _quiet(data)
-        lost = set(range(len(tasks)))
-        for outcome in self._pass(data, job, tasks, sorted(lost)):
-            lost.discard(outcome[0])
-            yield outcome
-        # A lost block takes its neighbours along: what is missing runs again, each alone.
-        for position in sorted(lost):
-            found = (
-                list(self._pass(data, job, tasks, [position])) if len(tasks) > MAX_BLOCKS else []
-            )
-            yield from found or [(position, WORKER_DIED)]
-
-    def _pass(
-        self, data: Any, job: Job, tasks: Sequence[Any], positions: Sequence[int]
-    ) -> Iterator[Outcome]:
-        """Outcomes of the tasks at ``positions``, but for those that killed their workers."""
-        rows = [{"position": position, "task": tasks[position]} for position in positions]
-        pool = data.ActorPoolStrategy(
-            size=min(self.workers, len(rows)), max_tasks_in_flight_per_actor=1
-        )
+        ray, data = require("ray", extra="ray"), require("ray.data", extra="ray")
+        data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        tries = ray.remote(num_cpus=0)(_Tries).remote()
+        rows = [{"position": position, "task": task} for position, task in enumerate(tasks)]
         dataset = data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS)).map(
             _Actor,
-            fn_constructor_args=(job,),
-            compute=pool,
+            fn_constructor_args=(job, tries),
+            # One in flight: a death costs no other task's try.
+            compute=data.ActorPoolStrategy(
+                size=min(self.workers, len(rows)), max_tasks_in_flight_per_actor=1
+            ),
             num_cpus=1,
-            ray_remote_args_fn=_remote_args,
         )
         for row in dataset.iter_rows():
             failed = row["reason"] is not None
             yield row["position"], Failure(row["reason"], row["detail"]) if failed else None
 
 
-def _remote_args() -> dict[str, Any]:
-    """Ray would try a task that kills its actor without end."""
-    return {"max_task_retries": DEATHS - 1}
+class _Tries:
+    """Knows what was begun and what is finished: Ray tries without end, and whole blocks again."""
+
+    def __init__(self) -> None:
+        self.begun: Counter[int] = Counter()
+        self.finished: dict[int, Row] = {}
+
+    def begin(self, position: int) -> Row | None:
+        """The outcome, if there is one already."""
+        if position not in self.finished:
+            self.begun[position] += 1
+            if self.begun[position] > DEATHS:
+                self.finished[position] = _row(position, WORKER_DIED)
+        return self.finished.get(position)
+
+    def end(self, row: Row) -> None:
+        self.finished[row["position"]] = row
 
 
 class _Actor:
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, tries: Any) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self.job = job
+        self.ray = require("ray", extra="ray")
+        self.job, self.tries = job, tries
         self.job.setup()
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        failure = attempt(self.job, row["task"])
-        return {
-            "position": row["position"],
-            "reason": failure and failure.reason,
-            "detail": failure and failure.detail,
-        }
+    def __call__(self, row: Row) -> Row:
+        position = int(row["position"])
+        known: Row | None = self.ray.get(self.tries.begin.remote(position))
+        if known is not None:
+            return known
+        outcome = _row(position, attempt(self.job, row["task"]))
+        self.ray.get(self.tries.end.remote(outcome))
+        return outcome
+
+
+def _row(position: int, failure: Failure | None) -> Row:
+    reason, detail = (failure.reason, failure.detail) if failure else (None, None)
+    return {"position": position, "reason": reason, "detail": detail}
 
 
 @contextmanager
@@ -98,22 +108,15 @@ def cluster(address: str | None, workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    environment = {
-        "env_vars": {**WORKER_ENVIRONMENT, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    }
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
-    if address is None:
-        ray.init(num_cpus=workers, include_dashboard=False, runtime_env=environment, **quiet)
-    else:
-        ray.init(address=address, runtime_env=environment, **quiet)
+    paths = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+    ray.init(
+        address=address,
+        runtime_env={"env_vars": {**WORKER_ENVIRONMENT, **paths}},
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        **({"num_cpus": max(1, workers), "include_dashboard": False} if address is None else {}),
+    )
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _quiet(data: Any) -> None:
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # a task that kills its worker is rejected, the rest goes on
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # each death with a long traceback
