@@ -31,9 +31,8 @@ class CountedMeasure(Measure):
         CALLS["measure"] += 1
         (clip,) = super().process(record)
         assert isinstance(clip, Clip)
-        first = clip.start_frame == 0
-        scores = {"content_nature": float(first), "content_driving": float(not first)}
-        return [replace(clip, scores=clip.scores | scores)]
+        category = "nature" if clip.start_frame == 0 else "driving"
+        return [replace(clip, tags=(*clip.tags, f"content_{category}"))]
 
 
 class CountedCaption(WriteCaption):
@@ -87,7 +86,7 @@ def test_weights_and_scores_reach_the_manifest_and_the_shards(tmp_path) -> None:
         ("rejected", None, "content"), ("kept", 3.0, None),
     ] * 2  # fmt: skip
     for row in rows:
-        assert row["score_content_nature"] + row["score_content_driving"] == 1
+        assert ("content_driving" in row["tags"]) == (row["status"] == "kept")
         assert abs(row["score_seconds"] - (row["end_seconds"] - row["start_seconds"])) < 1e-6
         evidence = json.loads((out / row["evidence"]).read_text())
         assert row["id"] in [clip["id"] for clip in evidence["clips"]]

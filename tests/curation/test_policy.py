@@ -92,16 +92,16 @@ def test_content_is_excluded_and_weighted() -> None:
     policy = PolicyConfig(
         rules={}, exclude_content=("animation",), weights={"human_motion": 2.0, "nature": 0.5}
     )
-    human = scored(content_human_motion=0.6, content_nature=0.3, content_animation=0.1)
-    drawn = scored(content_human_motion=0.1, content_animation=0.9)
-    tie = scored(content_nature=0.5, content_animation=0.5)
-    other = scored(content_other=1.0)
-    verdicts = policy.verdicts([human, drawn, tie, other])
-    assert [v and v[0] for v in verdicts] == [None, "content", "content", None]
-    assert [policy.weight(clip) for clip in (human, tie, other)] == [2.0, 1.0, 1.0]
+    clips = [
+        replace(CLIP, tags=("dark", f"content_{name}"))
+        for name in ("human_motion", "animation", "nature", "other")
+    ]
+    verdicts = policy.verdicts(clips)
+    assert verdicts == [None, ("content", "animation"), None, None]
+    assert [policy.weight(clip) for clip in clips] == [2.0, 1.0, 0.5, 1.0]
     assert content_category(CLIP) is None
     for needy in (policy, PolicyConfig(rules={}, weights={"a": 2})):
-        with pytest.raises(ValueError, match=r"policy\.weights: clip .* has no content_"):
+        with pytest.raises(ValueError, match=r"policy\.weights: clip .* has no tag content_"):
             needy.weight(CLIP)
     assert NANO.weight(CLIP) == 1.0
 

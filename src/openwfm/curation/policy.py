@@ -12,7 +12,7 @@ from typing import Any
 
 from openwfm.curation.record import Clip
 
-CONTENT = "content_"  # scores of this prefix are probabilities of content categories
+CONTENT = "content_"  # a tag of this prefix names the clip's content category
 EXCLUDED = "content"  # the reason that `exclude_content` gives
 
 
@@ -93,7 +93,7 @@ class PolicyConfig:
 
     ``exclude_content`` names content categories that are dropped (reason ``content``);
     ``weights`` are relative sampling weights of categories, 1 where nothing is said. A clip's
-    category is the one with the largest ``content_…`` score.
+    category is what its tag ``content_…`` names.
     """
 
     rules: Mapping[str, Rule]
@@ -133,7 +133,7 @@ class PolicyConfig:
         return verdicts
 
     def weight(self, clip: Clip) -> float:
-        """Raises ValueError when there are weights but the clip has no content scores."""
+        """Raises ValueError when there are weights but the clip has no content category."""
         return float(self.weights.get(self._category(clip), 1.0)) if self.weights else 1.0
 
     @staticmethod
@@ -150,18 +150,15 @@ class PolicyConfig:
         if category is None:
             key = "weights" if self.weights else "exclude_content"
             raise ValueError(
-                f"policy.{key}: clip {clip.name} has no {CONTENT}… scores; "
-                f"known: {', '.join(sorted(clip.scores)) or 'none'}"
+                f"policy.{key}: clip {clip.name} has no tag {CONTENT}…; "
+                f"its tags: {', '.join(clip.tags) or 'none'}"
             )
         return category
 
 
 def content_category(clip: Clip) -> str | None:
-    """The most probable category, the first by name of equals; None without content scores."""
-    found = {name: value for name, value in clip.scores.items() if name.startswith(CONTENT)}
-    if not found:
-        return None
-    return min(found, key=lambda name: (-found[name], name)).removeprefix(CONTENT)
+    found = (tag.removeprefix(CONTENT) for tag in clip.tags if tag.startswith(CONTENT))
+    return next(found, None)
 
 
 def _rule(reason: str, values: Rule | Mapping[str, Any]) -> Rule:
