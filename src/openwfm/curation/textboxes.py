@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from openwfm.extras import package_folder, require
 
@@ -18,6 +18,7 @@ SHORTEST_LONGEST = 320  # smaller pictures are enlarged to this
 PIXEL, BOX = 0.3, 0.6  # probabilities: of an island's pixels, of its mean
 GROW = 1.6  # area over perimeter times this is the way from an island's border to the text's
 MIN_SIDE = 3
+LONG = 4.0  # length over height from which a line has a direction
 
 
 class TextDetector:
@@ -35,9 +36,9 @@ class TextDetector:
         )
         self.input = self.session.get_inputs()[0].name
 
-    def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "n 5"]:
-        """RGB in; per line left, top, right, bottom in shares of width and height, and the mean
-        probability of its pixels."""
+    def __call__(self, picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "n 6"]:
+        """RGB in; per line left, top, right, bottom in shares of width and height, the mean
+        probability of its pixels, and its tilt in degrees (0 to 45; 0 for a short one)."""
         return find_boxes(self.cv2, self.probabilities(picture))
 
     def probabilities(self, picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "y x"]:
@@ -52,7 +53,7 @@ class TextDetector:
         return self.session.run(None, {self.input: np.ascontiguousarray(values)})[0][0, 0]
 
 
-def find_boxes(cv2: Any, probabilities: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "n 5"]:
+def find_boxes(cv2: Any, probabilities: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "n 6"]:
     """The islands of a probability map, grown back to the text, best first."""
     height, width = probabilities.shape
     island = (probabilities > PIXEL).astype(np.uint8)
@@ -74,5 +75,14 @@ def find_boxes(cv2: Any, probabilities: Float[np.ndarray, "y x"]) -> Float[np.nd
             min(1.0, (left + wide + grow) / width),
             min(1.0, (top + high + grow) / height),
         )
-        found.append((*edges, float(score)))
-    return np.array(sorted(found, key=lambda box: (-box[4], box)), dtype=np.float64).reshape(-1, 5)
+        found.append((*edges, float(score), _tilt(cv2, inside)))
+    return np.array(sorted(found, key=lambda box: (-box[4], box)), dtype=np.float64).reshape(-1, 6)
+
+
+def _tilt(cv2: Any, island: Bool[np.ndarray, "y x"]) -> float:
+    """Degrees between the long side of the island's narrowest rectangle and the nearer axis."""
+    rows, columns = np.nonzero(island)
+    _, sides, angle = cv2.minAreaRect(np.stack([columns, rows], axis=1).astype(np.float32))
+    if max(sides) < LONG * max(min(sides), 1.0):
+        return 0.0
+    return float(min(angle % 90, 90 - angle % 90))
