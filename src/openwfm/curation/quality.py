@@ -25,7 +25,8 @@ CHANGED_PIXEL = 10.0
 BLACK_FRAME = 32.0  # grey levels that hardly a pixel of a black frame reaches
 DARKEST, BRIGHTEST = 4, 251  # grey levels at which detail is lost
 # Where a defect alone halves `technical`: pixels, grey levels, grey levels, share of pixels.
-HALF = {"blur": 2.0, "blocking": 3.0, "noise": 10.0, "clipped_dark": 0.6, "clipped_bright": 0.5}
+HALF = {"blur": 1.5, "blocking": 3.0, "noise": 8.0, "clipped_dark": 0.6, "clipped_bright": 0.4}
+STEEPNESS = 4
 
 
 class MeasureQuality:
@@ -116,12 +117,12 @@ def defects_of_stills(
 def technical(scores: Mapping[str, float]) -> float:
     """One figure in [0, 1] for the absence of technical defects; falls with each of them.
 
-    The product of 1 / (1 + (x / half)²) over blur, blocking, noise and both clipped shares, where
+    The product of 1 / (1 + (x / half)⁴) over blur, blocking, noise and both clipped shares, where
     ``half`` is the amount that alone halves it, times the share of frames that are not black.
     """
     quality = 1.0 - scores["black"]
     for name, half in HALF.items():
-        quality /= 1 + (scores[name] / half) ** 2
+        quality /= 1 + (scores[name] / half) ** STEEPNESS
     return quality
 
 
