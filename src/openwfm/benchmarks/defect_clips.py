@@ -182,18 +182,12 @@ def with_sign(example: Example, rng: np.random.Generator) -> Example:
     return replace(example, frames=frames, origin=f"{example.origin}, sign")
 
 
-def with_still_sign(example: Example, rng: np.random.Generator) -> Example:
-    frames = overlays.painted_sign(example.frames, rng)
-    return replace(example, frames=frames, origin=f"{example.origin}, still sign")
-
-
 DEFECTS: dict[str, Callable[[Example, np.random.Generator], Example]] = {
     "frozen": frozen,
     "black": black,
     "blurred": blurred,
     "overlay": overlaid,
     "sign": with_sign,
-    "still sign": with_still_sign,
 }
 
 

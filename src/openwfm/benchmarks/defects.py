@@ -40,11 +40,11 @@ class Rule:
 RULES = {
     "frozen": Rule(score="frozen", above=0.8),
     "black": Rule(score="black", above=0.5),
-    "blurred": Rule(score="blur", above=1.25),
+    "blurred": Rule(score="blur", above=1.0),
     "overlay": Rule(score="overlay", above=0.4, negatives=(CLEAN, "sign")),
 }
 QUALITY_CLASSES = (CLEAN, "frozen", "black", "blurred")
-TEXT_CLASSES = (CLEAN, "overlay", "sign", "still sign")
+TEXT_CLASSES = (CLEAN, "overlay", "sign")
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:

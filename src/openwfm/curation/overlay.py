@@ -22,9 +22,12 @@ WINDOW = 3  # stills
 MAX_SPACING = 0.8  # seconds between stills up to which they are taken together
 SAME_LINE = 0.5  # overlap (IoU) of a line's boxes in two windows
 MAX_GAP = 2  # windows without a sighting within a track
-PRESENT = 0.5  # correlation of a line with a still from which it is there
-STEADY = 1.0  # pixels of drift that halve the confidence; twice that in the corners
+ALIKE = 0.6  # correlation of two stills from which they show the same line
+DOUBT = 4  # how fast a still of less correlation loses its vote
+STEADY = 1.0  # pixels of drift at which a still votes half for; twice that in the corners
 LEVEL = 4.0  # degrees of tilt that halve the confidence
+REACH = 0.5  # of the height of a line: how far it is looked for
+TALLEST = 1.5  # height over width, in pixels, of a line that can be an overlay
 CORNER = 0.1  # of width and height
 MAX_TRACKS = 12  # in the evidence
 
@@ -32,29 +35,44 @@ MAX_TRACKS = 12  # in the evidence
 @dataclass(frozen=True, kw_only=True)
 class Track:
     """A line of text over time. ``box``: left, top, right, bottom in shares (medians); ``seen``:
-    in which windows; ``score`` the detector's; ``drift`` in pixels of the stills, ``presence`` the
-    number of stills that show it; ``tilt`` in degrees."""
+    in which windows; ``score`` the detector's; ``tilt`` in degrees; ``aspect`` width over height.
+
+    One still is held against the others: ``shifts`` in pixels are how far the line has moved there,
+    ``likeness`` the correlation (-1 to 1) of what was found.
+    """
 
     box: tuple[float, float, float, float]
     seen: tuple[int, ...]
     score: float
     tilt: float
-    drift: float
-    presence: int
+    aspect: float
+    shifts: tuple[float, ...]
+    likeness: tuple[float, ...]
 
     @property
     def corner(self) -> bool:
         x, y = (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
         return min(x, 1 - x) < 2 * CORNER and min(y, 1 - y) < CORNER
 
-    def confidence(self) -> float:
-        """In [0, 1], that this is an overlay: the detector's score, halved by a drift of one pixel
-        and by a tilt of four degrees; 0 if it is in no two stills."""
-        if self.presence < 2:
-            return 0.0
+    @property
+    def steadiness(self) -> float:
+        """In [0, 1]: the votes of the stills for the line being where it was, weighted by how sure
+        it is that they show it; 0 if none of them surely does."""
         tolerance = STEADY * (2 if self.corner else 1)
-        steady = 1 / (1 + (self.drift / tolerance) ** 4)
-        return self.score * steady / (1 + (self.tilt / LEVEL) ** 4)
+        votes = 1 / (1 + (np.array(self.shifts) / tolerance) ** 4)
+        alike = np.maximum(self.likeness, 0)
+        if not ((alike >= ALIKE) & (votes >= 0.5)).any():
+            return 0.0
+        weights = alike**DOUBT
+        return float(weights @ votes / weights.sum())
+
+    @property
+    def confidence(self) -> float:
+        """In [0, 1], that this is an overlay: the detector's score times the steadiness, halved by
+        a tilt of four degrees; 0 for what is taller than wide."""
+        if self.aspect < 1 / TALLEST:
+            return 0.0
+        return self.score * self.steadiness / (1 + (self.tilt / LEVEL) ** 4)
 
 
 class FindText:
@@ -92,11 +110,11 @@ def find_text(look: Look, detector: TextDetector) -> tuple[dict[str, float], dic
     tracks = link_lines(lines)
     found = sorted(
         (_track(detector.cv2, look, windows, lines, track) for track in tracks),
-        key=lambda track: (-track.confidence(), track.box),
+        key=lambda track: (-track.confidence, track.box),
     )
     areas = [(boxes[:, 2] - boxes[:, 0]) @ (boxes[:, 3] - boxes[:, 1]) for boxes in lines]
     scores = {
-        "overlay": max((track.confidence() for track in found), default=0.0),
+        "overlay": max((track.confidence for track in found), default=0.0),
         "text_area": min(1.0, float(np.mean(areas))),
         "text_boxes": float(np.mean([len(boxes) for boxes in lines])),
     }
@@ -112,11 +130,11 @@ def _plain(track: Track) -> dict[str, Any]:
         "box": [round(edge, 4) for edge in track.box],
         "seen": list(track.seen),
         "score": round(track.score, 4),
-        "drift": round(track.drift, 3),
         "tilt": round(track.tilt, 2),
-        "stills": track.presence,
+        "shifts": [round(shift, 2) for shift in track.shifts],
+        "likeness": [round(value, 3) for value in track.likeness],
         "corner": track.corner,
-        "confidence": round(track.confidence(), 6),
+        "confidence": round(track.confidence, 6),
     }
 
 
@@ -184,20 +202,21 @@ def _track(
     track: list[tuple[int, int]],
 ) -> Track:
     rows = np.stack([lines[window][index] for window, index in track])
-    best = track[int(rows[:, 4].argmax())]
+    window, index = track[int(rows[:, 4].argmax())]
     span = slice(windows[track[0][0]].start, windows[track[-1][0]].stop)
     shifts, likeness = shifts_of(
-        cv2, look.stills[span], look.stills[windows[best[0]]], lines[best[0]][best[1]]
+        cv2, look.stills[span], look.stills[windows[window]], lines[window][index]
     )
-    there = likeness >= PRESENT
     left, top, right, bottom = np.median(rows[:, :4], axis=0).tolist()
+    height, width = look.stills.shape[1:3]
     return Track(
         box=(left, top, right, bottom),
-        seen=tuple(window for window, _ in track),
+        seen=tuple(seen for seen, _ in track),
         score=float(rows[:, 4].mean()),
         tilt=float(np.median(rows[:, 5])),
-        drift=float(np.quantile(shifts[there], 0.8)) if there.any() else 0.0,
-        presence=int(there.sum()),
+        aspect=(right - left) * width / max((bottom - top) * height, 1e-9),
+        shifts=tuple(shifts),
+        likeness=tuple(likeness),
     )
 
 
@@ -206,24 +225,42 @@ def shifts_of(
     stills: UInt8[np.ndarray, "n h w 3"],
     group: UInt8[np.ndarray, "m h w 3"],
     box: Float[np.ndarray, " 6"],
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """How far (pixels) the content of ``box`` in the median of ``group`` lies from there in each
-    still, and how well it matches there (correlation, -1 to 1)."""
+) -> tuple[list[float], list[float]]:
+    """How far (pixels) the content of ``box`` has moved in each of ``stills``, and how well it
+    matches there (correlation). It is taken from that still of ``group`` which is most like their
+    median, and not compared with itself: in a median, what moves leaves ghosts that stay.
+    """
     height, width = stills.shape[1:3]
     left, right = int(box[0] * width), int(np.ceil(box[2] * width))
     top, bottom = int(box[1] * height), int(np.ceil(box[3] * height))
-    reach = max(3, round(0.4 * (bottom - top)))
+    median = _grey(cv2, np.median(group, axis=0).astype(np.uint8))[top:bottom, left:right]
+    crops = [_grey(cv2, still)[top:bottom, left:right] for still in group]
+    likest = max(crops, key=lambda crop: _match(cv2, crop, median)[0])
+    reach = max(3, round(REACH * (bottom - top)))
     edges = reach, reach, reach, reach
-    pattern = np.median(group, axis=0).astype(np.uint8)[top:bottom, left:right]
-    pattern = cv2.cvtColor(np.ascontiguousarray(pattern), cv2.COLOR_RGB2GRAY)
-    shifts, likeness = [], []
+    shifts, likeness, itself = [], [], False
     for still in stills:
-        grey = cv2.cvtColor(still, cv2.COLOR_RGB2GRAY)
+        grey = _grey(cv2, still)
+        if not itself and np.array_equal(grey[top:bottom, left:right], likest):
+            itself = True
+            continue
         wide = cv2.copyMakeBorder(grey, *edges, cv2.BORDER_REPLICATE)
         area = wide[top : bottom + 2 * reach, left : right + 2 * reach]
-        match = cv2.matchTemplate(area, pattern, cv2.TM_CCOEFF_NORMED)
-        match = np.nan_to_num(match, nan=0.0, posinf=0.0, neginf=0.0)
-        y, x = np.unravel_index(int(match.argmax()), match.shape)
+        value, (x, y) = _match(cv2, area, likest)
         shifts.append(float(np.hypot(x - reach, y - reach)))
-        likeness.append(float(match[y, x]))
-    return np.array(shifts), np.array(likeness)
+        likeness.append(value)
+    return shifts, likeness
+
+
+def _grey(cv2: Any, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+
+
+def _match(
+    cv2: Any, area: UInt8[np.ndarray, "h w"], pattern: UInt8[np.ndarray, "y x"]
+) -> tuple[float, tuple[int, int]]:
+    """The highest correlation of the pattern with a place in the area, and that place (x, y)."""
+    match = cv2.matchTemplate(area, pattern, cv2.TM_CCOEFF_NORMED)
+    match = np.nan_to_num(match, nan=0.0, posinf=0.0, neginf=0.0)
+    _, value, _, place = cv2.minMaxLoc(match)
+    return min(float(value), 1.0), place

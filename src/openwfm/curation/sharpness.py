@@ -13,8 +13,10 @@ from jaxtyping import Float, UInt8
 
 MAX_BLUR = 8.0
 SMOOTH, AGAIN = 0.7, 1.5  # sigmas in pixels: against noise, and of the second blur
+DIFFERENCE = 1 / 3  # pixels²: the blur that a difference over two pixels is itself
 EDGE = 2.0  # grey levels a pixel, of a picture that has been smoothed
 FLAT = 3.0  # grey levels: the standard deviation of a picture that shows nothing
+SMALLEST = 24  # pixels
 SHARPEST = 0.2  # the share of tiles with edges that decides
 MIN_EDGES, MIN_TILES = 4, 3
 BLOCKS = (8, 16)
@@ -32,9 +34,10 @@ def blur_width(cv2: Any, grey: UInt8[np.ndarray, "h w"]) -> float:
     again by s0 divides the gradient by R = sqrt(1 + (s0/s)²) (Zhuo and Sim, "Defocus map
     estimation from a single image", 2011, eq. 4). R is taken per tile, along rows and columns
     apart, so motion blur counts as much as defocus; the sharpest fifth of the tiles that have edges
-    decides, so a blurred background does not count. A flat picture is not blurred.
+    decides, so a blurred background does not count. 0 for a flat picture and for one of less than
+    24 pixels, which cannot be judged.
     """
-    if grey.std() < FLAT:
+    if min(grey.shape) < SMALLEST or grey.std() < FLAT:
         return 0.0
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), SMOOTH)
     widths = [_width_along_rows(cv2, picture) for picture in (smooth, smooth.T.copy())]
@@ -56,7 +59,7 @@ def _width_along_rows(cv2: Any, smooth: Float[np.ndarray, "h w"]) -> float | Non
     if enough.sum() < MIN_TILES:
         return None
     ratio = np.maximum(first[enough] / np.maximum(second[enough], 1e-6), 1 + 1e-6)
-    squares = AGAIN**2 / (ratio**2 - 1) - SMOOTH**2
+    squares = AGAIN**2 / (ratio**2 - 1) - SMOOTH**2 - DIFFERENCE
     return float(np.sqrt(np.clip(np.quantile(squares, SHARPEST), 0, MAX_BLUR**2)))
 
 

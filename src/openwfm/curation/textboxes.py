@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from openwfm.extras import package_folder, require
 
 LONGEST, STEP = 640, 32  # pixels; the network halves five times
-SHORTEST_LONGEST = 320  # smaller pictures are enlarged to this
+ENLARGED, LEAST = 2, 320  # smaller pictures are enlarged: twice, and at least to this
 PIXEL, BOX = 0.3, 0.6  # probabilities: of an island's pixels, of its mean
 GROW = 1.6  # area over perimeter times this is the way from an island's border to the text's
 MIN_SIDE = 3
@@ -43,7 +43,7 @@ class TextDetector:
 
     def probabilities(self, picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "y x"]:
         longest = max(picture.shape[:2])
-        factor = min(max(longest, SHORTEST_LONGEST), LONGEST) / longest
+        factor = min(max(ENLARGED * longest, LEAST), LONGEST) / longest
         height, width = (max(1, round(side * factor / STEP)) * STEP for side in picture.shape[:2])
         shrinks = factor < 1
         kind = self.cv2.INTER_AREA if shrinks else self.cv2.INTER_CUBIC
