@@ -19,7 +19,7 @@ from tqdm import tqdm
 from openwfm.benchmarks.defect_clips import DEFECTS, Example, clean, look_at
 from openwfm.curation.overlay import FindText
 from openwfm.curation.quality import MeasureQuality
-from openwfm.curation.record import Clip, Media
+from openwfm.curation.record import Clip, Media, Record
 from openwfm.files import write_json
 from openwfm.randomness import numpy_generator
 
@@ -38,7 +38,7 @@ class Rule:
 
 
 RULES = {
-    "frozen": Rule(score="frozen", above=0.8),
+    "frozen": Rule(score="frozen", above=0.7),
     "black": Rule(score="black", above=0.5),
     "blurred": Rule(score="blur", above=1.0),
     "overlay": Rule(score="overlay", above=0.4, negatives=(CLEAN, "sign")),
@@ -55,22 +55,28 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def measure(num: int, seed: int, size: int) -> list[dict[str, Any]]:
-    """Scores of ``num`` clean clips and of a copy of each with each defect: a row a clip."""
-    quality, text = MeasureQuality(), FindText()
-    quality.setup()
-    text.setup()
-    rows = []
-    for index in tqdm(range(num), desc="clips", unit="clip"):
-        original = clean(seed, index, size)
-        for name, example in _copies(original, seed, index):
-            record = _record(example)
+class Meter:
+    """Measures clean clips and a copy of each with each defect."""
+
+    def __init__(self, seed: int, size: int) -> None:
+        self.seed, self.size = seed, size
+        self.quality, self.text = MeasureQuality(), FindText()
+        self.quality.setup()
+        self.text.setup()
+
+    def rows(self, index: int) -> list[dict[str, Any]]:
+        """The scores of clip ``index``, and of its damaged copies."""
+        rows = []
+        original = clean(self.seed, index, self.size)
+        for name, example in _copies(original, self.seed, index):
+            record: Record = _record(example)
             if name in QUALITY_CLASSES:
-                [record] = quality.process(record)  # type: ignore[list-item]
+                [record] = self.quality.process(record)
             if name in TEXT_CLASSES:
-                [record] = text.process(record)  # type: ignore[list-item]
+                [record] = self.text.process(record)
+            assert isinstance(record, Clip)
             rows.append({"class": name, "index": index, "origin": example.origin, **record.scores})
-    return rows
+        return rows
 
 
 def _copies(original: Example, seed: int, index: int) -> Iterable[tuple[str, Example]]:
@@ -138,7 +144,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320, help="of rendered clips; 64: of all")
     parser.add_argument("--out", type=Path, help="a JSON file for all scores")
     arguments = parser.parse_args()
-    rows = measure(arguments.num, arguments.seed, arguments.size)
+    meter = Meter(arguments.seed, arguments.size)
+    indices = tqdm(range(arguments.num), desc="clips", unit="clip")
+    rows = [row for index in indices for row in meter.rows(index)]
     results = summarise(rows)
     if arguments.out:
         write_json(arguments.out, {"rows": rows, "results": results})

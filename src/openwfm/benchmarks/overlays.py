@@ -63,7 +63,9 @@ def paste(frames: Frames, picture: Picture, top: int, left: int, opacity: float 
     return out
 
 
-def _fitted(frames: Frames, rng: np.random.Generator, words: str, size: float, **look: bool) -> Picture:
+def _fitted(
+    frames: Frames, rng: np.random.Generator, words: str, size: float, **look: bool
+) -> Picture:
     """White or vivid lettering ``size`` of the height high, and never wider than 92 % of it."""
     height, width = frames.shape[1:3]
     ink = ((255, 255, 255), (255, 255, 255), (250, 220, 40), (240, 60, 50))[int(rng.integers(4))]
@@ -71,7 +73,9 @@ def _fitted(frames: Frames, rng: np.random.Generator, words: str, size: float, *
     picture = lettering(words, font(rng, size * height), ink, **look)
     if picture.shape[1] > 0.92 * width:
         rng.bit_generator.state = state
-        picture = lettering(words, font(rng, size * height * 0.9 * width / picture.shape[1]), ink, **look)
+        picture = lettering(
+            words, font(rng, size * height * 0.9 * width / picture.shape[1]), ink, **look
+        )
     return picture
 
 
@@ -136,7 +140,9 @@ def clock(frames: Frames, rng: np.random.Generator) -> Frames:
     out = []
     for index in range(len(frames)):
         seconds = start + index // 12
-        words = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{index % 12:02d}"
+        words = (
+            f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{index % 12:02d}"
+        )
         picture = lettering(words, kind, (255, 255, 255), outline=True)
         left = width - picture.shape[1] - 6 if right else 6
         out.append(paste(frames[index : index + 1], picture, round(0.04 * height), left))
@@ -170,7 +176,9 @@ def painted_sign(frames: Frames, rng: np.random.Generator) -> Frames:
     """A board with words in the scene, seen in perspective, that stays where it is."""
     cv2 = require("cv2", extra="simulation")
     height, width = frames.shape[1:3]
-    text = lettering(str(rng.choice(WORDS)), font(rng, float(rng.uniform(0.05, 0.1)) * height), (20, 25, 40))
+    text = lettering(
+        str(rng.choice(WORDS)), font(rng, float(rng.uniform(0.05, 0.1)) * height), (20, 25, 40)
+    )
     pad = text.shape[0] // 2
     board = np.full((text.shape[0] + 2 * pad, text.shape[1] + 2 * pad, 4), 255, np.float32)
     board[..., :3], board[..., 3] = rng.uniform(150, 255, 3), 1
@@ -208,5 +216,9 @@ def filmed_sign(frames: Frames, rng: np.random.Generator) -> Frames:
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 0, scale)
         matrix[:, 2] += move
         flags = cv2.INTER_LINEAR
-        out.append(cv2.warpAffine(frame, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101))
+        out.append(
+            cv2.warpAffine(
+                frame, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101
+            )
+        )
     return np.stack(out)
