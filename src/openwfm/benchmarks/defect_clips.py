@@ -197,20 +197,14 @@ DEFECTS: dict[str, Callable[[Example, np.random.Generator], Example]] = {
 
 def look_at(example: Example) -> Look:
     """As Transcode would see the H.264 file of the example."""
-    frames = example.frames[
-        :, : example.frames.shape[1] // 2 * 2, : example.frames.shape[2] // 2 * 2
-    ]
-    height, width = frames.shape[1:3]
+    height, width = (side // 2 * 2 for side in example.frames.shape[1:3])
+    frames = example.frames[:, :height, :width]
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=Fraction(example.fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {
-            "crf": str(example.crf),
-            "preset": "ultrafast",
-            "threads": "1",
-            "mbtree": "0",
-        }
+        options = {"crf": str(example.crf), "preset": "ultrafast", "threads": "1"}
+        stream.options = options | {"mbtree": "0"}  # see openwfm.video
         for frame in frames:
             picture = np.ascontiguousarray(frame)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -222,7 +216,7 @@ def look_at(example: Example) -> Look:
         pixel_aspect=1.0, variable_fps=False,
     )  # fmt: skip
     taker = LookTaker(len(frames), example.fps, facts)
-    with av.open(buffer) as container:
+    with av.open(buffer, "r") as container:
         for decoded in container.decode(video=0):
             taker.see(decoded)
     return taker.finish()
