@@ -79,7 +79,7 @@ def _natural(
         small = piece[:, ::8, ::8].astype(np.float32)
         if np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3)).max() < CUT:
             break
-    share = float(rng.uniform(0.5, 1.0)) * min(1.0, 480 / film.shape[2])
+    share = float(rng.uniform(0.5, 1.0)) * min(1.0, 400 / film.shape[2])
     height, width = (int(side * share) // 2 * 2 for side in piece.shape[1:3])
     top, left = (
         int(rng.integers(full - part + 1))

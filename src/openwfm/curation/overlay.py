@@ -22,12 +22,16 @@ WINDOW = 3  # stills
 MAX_SPACING = 0.8  # seconds between stills up to which they are taken together
 SAME_LINE = 0.5  # overlap (IoU) of a line's boxes in two windows
 MAX_GAP = 2  # windows without a sighting within a track
-ALIKE = 0.6  # correlation of two stills from which they show the same line
+ALIKE = 0.3  # correlation of details from which a still surely shows the same line
 DOUBT = 4  # how fast a still of less correlation loses its vote
 STEADY = 1.0  # pixels of drift at which a still votes half for; twice that in the corners
 LEVEL = 4.0  # degrees of tilt that halve the confidence
 REACH = 0.5  # of the height of a line: how far it is looked for
+DETAIL = 2.0  # pixels: what is smoother, the scene behind a thin line, does not count for likeness
 TALLEST = 1.5  # height over width, in pixels, of a line that can be an overlay
+# Changes between ink and ground along a row: of any line, and of one higher than a fifth of the
+# picture. The detector takes single things on a plain ground for large letters.
+STROKES, MANY_STROKES, LARGE = 4, 8, 0.2
 CORNER = 0.1  # of width and height
 MAX_TRACKS = 12  # in the evidence
 
@@ -35,7 +39,8 @@ MAX_TRACKS = 12  # in the evidence
 @dataclass(frozen=True, kw_only=True)
 class Track:
     """A line of text over time. ``box``: left, top, right, bottom in shares (medians); ``seen``:
-    in which windows; ``score`` the detector's; ``tilt`` in degrees; ``aspect`` width over height.
+    in which windows; ``score`` the detector's; ``tilt`` in degrees; ``aspect`` width over height;
+    ``strokes`` changes between ink and ground along its richest rows.
 
     One still is held against the others: ``shifts`` in pixels are how far the line has moved there,
     ``likeness`` the correlation (-1 to 1) of what was found.
@@ -46,6 +51,7 @@ class Track:
     score: float
     tilt: float
     aspect: float
+    strokes: float
     shifts: tuple[float, ...]
     likeness: tuple[float, ...]
 
@@ -53,6 +59,12 @@ class Track:
     def corner(self) -> bool:
         x, y = (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
         return min(x, 1 - x) < 2 * CORNER and min(y, 1 - y) < CORNER
+
+    @property
+    def is_line(self) -> bool:
+        """Wide enough, and with strokes enough, for a line of letters."""
+        large = self.box[3] - self.box[1] > LARGE
+        return self.aspect >= 1 / TALLEST and self.strokes >= (MANY_STROKES if large else STROKES)
 
     @property
     def steadiness(self) -> float:
@@ -69,8 +81,8 @@ class Track:
     @property
     def confidence(self) -> float:
         """In [0, 1], that this is an overlay: the detector's score times the steadiness, halved by
-        a tilt of four degrees; 0 for what is taller than wide."""
-        if self.aspect < 1 / TALLEST:
+        a tilt of four degrees; 0 for what is no line of letters."""
+        if not self.is_line:
             return 0.0
         return self.score * self.steadiness / (1 + (self.tilt / LEVEL) ** 4)
 
@@ -131,6 +143,7 @@ def _plain(track: Track) -> dict[str, Any]:
         "seen": list(track.seen),
         "score": round(track.score, 4),
         "tilt": round(track.tilt, 2),
+        "strokes": round(track.strokes, 1),
         "shifts": [round(shift, 2) for shift in track.shifts],
         "likeness": [round(value, 3) for value in track.likeness],
         "corner": track.corner,
@@ -204,9 +217,8 @@ def _track(
     rows = np.stack([lines[window][index] for window, index in track])
     window, index = track[int(rows[:, 4].argmax())]
     span = slice(windows[track[0][0]].start, windows[track[-1][0]].stop)
-    shifts, likeness = shifts_of(
-        cv2, look.stills[span], look.stills[windows[window]], lines[window][index]
-    )
+    group, line = look.stills[windows[window]], lines[window][index]
+    shifts, likeness, strokes = compare(cv2, look.stills[span], group, line)
     left, top, right, bottom = np.median(rows[:, :4], axis=0).tolist()
     height, width = look.stills.shape[1:3]
     return Track(
@@ -215,52 +227,64 @@ def _track(
         score=float(rows[:, 4].mean()),
         tilt=float(np.median(rows[:, 5])),
         aspect=(right - left) * width / max((bottom - top) * height, 1e-9),
+        strokes=strokes,
         shifts=tuple(shifts),
         likeness=tuple(likeness),
     )
 
 
-def shifts_of(
+def compare(
     cv2: Any,
     stills: UInt8[np.ndarray, "n h w 3"],
     group: UInt8[np.ndarray, "m h w 3"],
     box: Float[np.ndarray, " 6"],
-) -> tuple[list[float], list[float]]:
-    """How far (pixels) the content of ``box`` has moved in each of ``stills``, and how well it
-    matches there (correlation). It is taken from that still of ``group`` which is most like their
-    median, and not compared with itself: in a median, what moves leaves ghosts that stay.
+) -> tuple[list[float], list[float], float]:
+    """How far (pixels) the content of ``box`` has moved in each of ``stills``, how well its details
+    match there (correlation), and its strokes. It is taken from that still of ``group`` which is
+    most like their median, and not compared with itself: in a median, what moves leaves ghosts that
+    stay.
     """
     height, width = stills.shape[1:3]
-    left, right = int(box[0] * width), int(np.ceil(box[2] * width))
-    top, bottom = int(box[1] * height), int(np.ceil(box[3] * height))
-    median = _grey(cv2, np.median(group, axis=0).astype(np.uint8))[top:bottom, left:right]
-    crops = [_grey(cv2, still)[top:bottom, left:right] for still in group]
-    likest = max(crops, key=lambda crop: _match(cv2, crop, median)[0])
-    reach = max(3, round(REACH * (bottom - top)))
-    edges = reach, reach, reach, reach
+    rows = slice(int(box[1] * height), int(np.ceil(box[3] * height)))
+    columns = slice(int(box[0] * width), int(np.ceil(box[2] * width)))
+    median = _details(cv2, np.median(group, axis=0).astype(np.uint8))[rows, columns]
+    details = [_details(cv2, still) for still in group]
+    alike = [_match(cv2, picture[rows, columns], median)[0] for picture in details]
+    best = int(np.argmax(alike))
+    likest = details[best][rows, columns]
+    reach = max(3, round(REACH * likest.shape[0]))
     shifts, likeness, itself = [], [], False
     for still in stills:
-        grey = _grey(cv2, still)
-        if not itself and np.array_equal(grey[top:bottom, left:right], likest):
+        if not itself and np.array_equal(still, group[best]):
             itself = True
             continue
-        wide = cv2.copyMakeBorder(grey, *edges, cv2.BORDER_REPLICATE)
-        area = wide[top : bottom + 2 * reach, left : right + 2 * reach]
+        edges = reach, reach, reach, reach
+        wide = cv2.copyMakeBorder(_details(cv2, still), *edges, cv2.BORDER_REPLICATE)
+        area = wide[rows.start : rows.stop + 2 * reach, columns.start : columns.stop + 2 * reach]
         value, (x, y) = _match(cv2, area, likest)
         shifts.append(float(np.hypot(x - reach, y - reach)))
         likeness.append(value)
-    return shifts, likeness
+    return shifts, likeness, count_strokes(cv2, group[best][rows, columns])
 
 
-def _grey(cv2: Any, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+def count_strokes(cv2: Any, crop: UInt8[np.ndarray, "y x 3"]) -> float:
+    """Changes between dark and light along a row (Otsu's threshold), in the richest tenth."""
+    grey = cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_RGB2GRAY)
+    _, ink = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return float(np.quantile((ink[:, 1:] != ink[:, :-1]).sum(axis=1), 0.9))
+
+
+def _details(cv2: Any, picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
+    """Grey, without what is smooth."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return grey - cv2.GaussianBlur(grey, (0, 0), DETAIL)
 
 
 def _match(
-    cv2: Any, area: UInt8[np.ndarray, "h w"], pattern: UInt8[np.ndarray, "y x"]
+    cv2: Any, area: Float[np.ndarray, "h w"], pattern: Float[np.ndarray, "y x"]
 ) -> tuple[float, tuple[int, int]]:
     """The highest correlation of the pattern with a place in the area, and that place (x, y)."""
-    match = cv2.matchTemplate(area, pattern, cv2.TM_CCOEFF_NORMED)
+    match = cv2.matchTemplate(area, np.ascontiguousarray(pattern), cv2.TM_CCOEFF_NORMED)
     match = np.nan_to_num(match, nan=0.0, posinf=0.0, neginf=0.0)
     _, value, _, place = cv2.minMaxLoc(match)
     return min(float(value), 1.0), place
