@@ -26,10 +26,10 @@ CLASSES = (
     "roll", "handheld", "erratic",
 )  # fmt: skip
 FPS, NUM_FRAMES, HEIGHT = 24.0, 60, 192
-FOCAL = 1.1  # in picture widths
+FOCAL = 1.0  # in picture diagonals: 53 degrees from corner to corner
 ASPECTS = (4 / 3, 16 / 9, 9 / 16)
 # Ranges of what is called by each name; diagonals, scale or degrees a second.
-PAN, ZOOM, ROLL = (0.04, 0.45), (0.07, 0.5), (4.0, 40.0)
+PAN, ZOOM, ROLL = (0.04, 0.4), (0.07, 0.5), (4.0, 40.0)
 HANDHELD, ERRATIC, STEADY = (0.03, 0.12), (0.4, 1.0), (0.0, 0.004)
 ROOMS = RoomsConfig(
     width=256, height=192, supersample=1, num_frames=48, motions=("dolly", "truck", "pan", "tilt")
@@ -93,14 +93,14 @@ def natural_stills(half: int) -> list[np.ndarray]:
     stills = []
     for path in natural_videos():
         with open_video(path) as (decoded, _):
-            frames = list(decoded)
-        middle = len(frames) // 2
-        part = frames[:middle] if half == 0 else frames[middle:]
-        for frame in part[:: max(1, len(part) // 5)][:5]:
-            factor = max(1.0, 480 / frame.shape[0])
-            stills.append(
-                cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-            )
+            total = sum(1 for _ in decoded)
+        wanted = {(half * 5 + place) * total // 10 for place in range(5)}
+        with open_video(path) as (decoded, _):
+            for index, frame in enumerate(decoded):
+                if index in wanted:
+                    factor = max(1.0, 480 / frame.shape[0])
+                    size = round(frame.shape[1] * factor), round(frame.shape[0] * factor)
+                    stills.append(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC))
     return stills
 
 
@@ -110,13 +110,13 @@ def warp(rng: np.random.Generator, label: str, stills: list[np.ndarray]) -> Shot
     back, front = (stills[index] for index in rng.choice(len(stills), 2, replace=False))
     height, width = HEIGHT, round(HEIGHT * float(rng.choice(ASPECTS)) / 2) * 2
     path = draw_motion(rng, label)
-    focal = FOCAL * width
+    diagonal = float(np.hypot(height, width))
+    focal = FOCAL * diagonal
     pivot = focal * float(rng.uniform(1.0, 1.6))  # focal length of the still: its sharpness
     things = [_Thing.draw(rng, front, (height, width)) for _ in range(rng.integers(0, 3))]
     noise = float(rng.uniform(0.0, 3.0))
     frames, shares = [], []
     for x, y, zoom, roll, time in path:
-        diagonal = float(np.hypot(height, width))
         view = _view(back.shape, (height, width), focal, pivot, zoom, (x, y, roll), diagonal)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         frame = cv2.warpPerspective(
@@ -147,10 +147,11 @@ def draw_motion(rng: np.random.Generator, label: str) -> np.ndarray:
     x, y, scale, roll = np.zeros((4, len(time)))
     sign = {"pan_left": 1, "pan_right": -1, "tilt_up": 1, "tilt_down": -1, "zoom_in": 1}
     way = sign.get(label, -1) * progress
+    around = way - way.mean()  # half of the way lies before the middle of the still
     if label.startswith("pan"):
-        x, y = rng.uniform(*PAN) * way, rng.normal(0, 0.005) * progress
+        x, y = rng.uniform(*PAN) * around, rng.normal(0, 0.005) * progress
     elif label.startswith("tilt"):
-        x, y = rng.normal(0, 0.005) * progress, rng.uniform(*PAN) * way
+        x, y = rng.normal(0, 0.005) * progress, rng.uniform(*PAN) * around
     elif label.startswith("zoom"):
         scale = rng.uniform(*ZOOM) * way
     elif label == "roll":
