@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import av
 import numpy as np
 
 from openwfm.extras import require
@@ -92,8 +93,8 @@ def natural_stills(half: int) -> list[np.ndarray]:
     cv2 = require("cv2", extra="curation")
     stills = []
     for path in natural_videos():
-        with open_video(path) as (decoded, _):
-            total = sum(1 for _ in decoded)
+        with av.open(str(path)) as container:
+            total = container.streams.video[0].frames
         wanted = {(half * 5 + place) * total // 10 for place in range(5)}
         with open_video(path) as (decoded, _):
             for index, frame in enumerate(decoded):

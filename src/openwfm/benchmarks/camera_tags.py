@@ -114,7 +114,9 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             kind: [row[source]["parallax"] for row in rows if row["origin"] == f"rooms/{kind}"]
             for kind in ("pan", "truck", "dolly")
         }
-        zooms = [r[source]["parallax"] for r in rows if _warped(r) and r["label"].startswith("zoom")]
+        zooms = [
+            r[source]["parallax"] for r in rows if _warped(r) and r["label"].startswith("zoom")
+        ]
         known = [r for r in rows if r["objects"] is not None and r["label"] != "erratic"]
         errors = [abs(row[source]["object_motion"] - row["objects"]) for row in known]
         scored = accuracy(rows, source)
@@ -129,7 +131,9 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "parallax_truck_above_pan": round(separation(kinds["pan"], kinds["truck"]), 4),
             "parallax_dolly_above_zoom": round(separation(zooms, kinds["dolly"]), 4),
             "object_motion_mean_error": round(float(np.mean(errors or [np.nan])), 4),
-            "cpu_ms_per_clip": round(1e3 * float(np.median([r[source]["seconds"] for r in rows])), 2),
+            "cpu_ms_per_clip": round(
+                1e3 * float(np.median([r[source]["seconds"] for r in rows])), 2
+            ),
         }
     return summary
 

@@ -46,7 +46,7 @@ def fit_camera(
 ) -> CameraFit | None:
     """Similarity and planar motion of the largest part of the points that moves alike.
 
-    None when there are fewer than 12 points, or when they do not span the plane. RANSAC over
+    None when there are fewer than 12 points, or when all of them are one. RANSAC over
     pairs of points (Fischler and Bolles 1981), then least squares on inliers until they stay.
     """
     if len(points) < MIN_POINTS:
@@ -133,8 +133,9 @@ def _planar(
     planar = moved
     for _ in range(ROUNDS):
         rows, values = design[inside].reshape(-1, 8), target[inside].ravel()
-        solved = np.linalg.lstsq(rows, values, rcond=1e-9)[0]
-        flow = design @ solved
+        # Normal equations by einsum: threads of a BLAS could change the order of the sums.
+        gram, right = np.einsum("ri,rj->ij", rows, rows), np.einsum("ri,r->i", rows, values)
+        flow = design @ np.linalg.lstsq(gram, right, rcond=1e-12)[0]
         planar = flow[:, 0] + 1j * flow[:, 1]
         before, inside = inside, np.abs(moved - planar) <= tolerance
         if (inside == before).all() or inside.sum() < MIN_POINTS:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import av
 import numpy as np
-from av.sidedata.motionvectors import MotionVectors
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 from jaxtyping import Bool, Complex, Float, UInt8
 
-from openwfm.curation.look import PAIR_SECONDS, PAIRS_PER_SECOND, Look, spread
+from openwfm.curation.look import PAIR_SECONDS, PAIRS_PER_SECOND, Look
+from openwfm.curation.vectors import CELL as VECTOR_CELL
+from openwfm.curation.vectors import average_vectors, predicted_frames, vectors_of
 from openwfm.extras import require
 
-FLOW_CELL, VECTOR_CELL, BLOCK = 4, 16, 4  # pixels; BLOCK divides every block of H.264
+FLOW_CELL = 4  # pixels
 # Least eigenvalue of the structure tensor, in OpenCV's scale, that can be tracked. 2e-4 leaves
 # hardly a point on a wall: 55 of 60 calibration shots right, 58 with 2e-5, 57 with 3e-6 (noise).
 TEXTURE = 2e-5
@@ -91,101 +89,53 @@ class FieldReader:
         return textured
 
     def vectors(self, video: bytes) -> list[Field]:
-        """From an encoded clip: the same number of moments as flow would look at, each from all
-        predicted frames within a twelfth of a second.
+        """From an encoded clip: four moments a second, as flow would look at, each from all
+        predicted frames within a twelfth of a second, or from one if they are farther apart.
 
         Frames of type P alone: they refer to the last frame that is not of type B, if the encoder
         used one reference frame (as Transcode does); longer references are outliers. Codecs whose
         decoder exports no vectors (HEVC, AV1) give an empty list.
         """
-        predicted = list(_predicted_frames(video))
-        if not predicted:
-            return []
-        first, last = predicted[0][0], predicted[-1][0]
-        count = max(1, round((last - first) * PAIRS_PER_SECOND))
-        times = np.array([time for time, _, _ in predicted])
-        fields = []
-        for start in sorted({times[at] for at in spread(len(times), count)}):
-            near = (times >= start) & (times < start + PAIR_SECONDS - 1e-6)
-            fields.append(self._vector_field([predicted[at] for at in np.flatnonzero(near)]))
-        return fields
+        fields: list[Field] = []
+        cells: list[Field] = []
+        quarter, start = -1, 0.0
+        for time, gap, frame in predicted_frames(video):
+            now = int(time * PAIRS_PER_SECOND)
+            if now != quarter:
+                fields += _joined(cells)
+                quarter, start, cells = now, (now + 0.5) / PAIRS_PER_SECOND, []
+            # 1e-6: times are floats, and a frame may fall on the end of the span.
+            if time > start - 1e-6 and (not cells or time < start + PAIR_SECONDS - 1e-6):
+                cells.append(self._vector_field(time, gap, frame))
+        return fields + _joined(cells)
 
-    def _vector_field(self, frames: list[tuple[float, float, VideoFrame]]) -> Field:
-        points, moved, speeds = [], [], []
-        for _, gap, frame in frames:
-            grey = frame.to_ndarray(format="gray")
-            mean, covered = average_vectors(_vectors(frame), *grey.shape)
-            diagonal = float(np.hypot(*grey.shape))
-            centres = cell_centres(*mean.shape, VECTOR_CELL, *grey.shape)
-            usable = self._textured(grey, VECTOR_CELL) & (covered > 0.5)
-            points.append(centres[usable])
-            scale = PAIR_SECONDS / gap
-            moved.append(mean[usable] / diagonal * scale)
-            speeds.append(np.abs(mean).ravel() / diagonal / gap)
+    def _vector_field(self, time: float, gap: float, frame: VideoFrame) -> Field:
+        grey = frame.to_ndarray(format="gray")
+        mean, covered = average_vectors(vectors_of(frame), *grey.shape)
+        usable = self._textured(grey, VECTOR_CELL) & (covered > 0.5)
+        diagonal = float(np.hypot(*grey.shape))
+        # As long as it would be between the pictures of a pair.
+        scale = PAIR_SECONDS / gap / diagonal
         return Field(
-            points=np.concatenate(points),
-            moved=np.concatenate(moved),
-            speeds=np.concatenate(speeds),
-            cells=speeds[0].size,
-            time=frames[0][0],
+            points=cell_centres(*mean.shape, VECTOR_CELL, *grey.shape)[usable],
+            moved=mean[usable] * scale,
+            speeds=np.abs(mean).ravel() / diagonal / gap,
+            cells=mean.size,
+            time=time,
             gap=PAIR_SECONDS,
-            pixel=scale / diagonal,
+            pixel=scale,
         )
 
 
-def _predicted_frames(video: bytes) -> Iterator[tuple[float, float, VideoFrame]]:
-    """P-frames with vectors: seconds, seconds since the frame that it refers to, the frame."""
-    with av.open(io.BytesIO(video), "r") as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"flags2": "+export_mvs"}
-        reference: float | None = None
-        for frame in container.decode(stream):
-            if frame.time is None or frame.pict_type == PictureType.B:
-                continue
-            if frame.pict_type == PictureType.P and reference is not None:
-                if any(isinstance(data, MotionVectors) for data in frame.side_data):
-                    yield frame.time, frame.time - reference, frame
-            reference = frame.time
-
-
-def _vectors(frame: VideoFrame) -> np.ndarray:
-    return next(d for d in frame.side_data if isinstance(d, MotionVectors)).to_ndarray()
-
-
-def average_vectors(
-    vectors: np.ndarray, height: int, width: int
-) -> tuple[Complex[np.ndarray, "r c"], Float[np.ndarray, "r c"]]:
-    """Mean displacement in pixels (x + iy, from the reference to this frame) of each whole 16×16
-    cell, by area, and the share of its area that has a vector at all (intra blocks have none).
-
-    ``vectors`` is libav's structured array; only references to the past count.
-    """
-    rows, columns = -(-height // BLOCK), -(-width // BLOCK)
-    total, count = np.zeros(rows * columns, complex), np.zeros(rows * columns)
-    past = vectors[vectors["source"] < 0]
-    # libav gives the vector from the block to where it came from, in parts of a pixel.
-    moved = -(past["motion_x"].astype(float) + 1j * past["motion_y"]) / past["motion_scale"]
-    top = (past["dst_y"].astype(int) - past["h"] // 2) // BLOCK
-    left = (past["dst_x"].astype(int) - past["w"] // 2) // BLOCK
-    sizes = np.stack([past["h"] // BLOCK, past["w"] // BLOCK], axis=-1).astype(int)
-    for down, across in np.unique(sizes, axis=0).tolist():
-        mine = (sizes == (down, across)).all(axis=1)
-        for y, x in np.ndindex(down, across):
-            row, column = top[mine] + y, left[mine] + x
-            inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-            at = row[inside] * columns + column[inside]
-            np.add.at(total, at, moved[mine][inside])
-            np.add.at(count, at, 1.0)
-    share = _block_sums(count.reshape(rows, columns), height, width)
-    mean = _block_sums(total.reshape(rows, columns), height, width) / np.maximum(share, 1)
-    return mean, np.minimum(share / (VECTOR_CELL // BLOCK) ** 2, 1.0)
-
-
-def _block_sums(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Sums over whole cells of the values of their blocks."""
-    side = VECTOR_CELL // BLOCK
-    rows, columns = height // VECTOR_CELL, width // VECTOR_CELL
-    whole = values[: rows * side, : columns * side]
-    sums: np.ndarray = whole.reshape(rows, side, columns, side).sum(axis=(1, 3))
-    return sums
+def _joined(fields: list[Field]) -> list[Field]:
+    """One field with the cells of all, at the first one's time; none of none."""
+    if not fields:
+        return []
+    return [
+        replace(
+            fields[0],
+            points=np.concatenate([field.points for field in fields]),
+            moved=np.concatenate([field.moved for field in fields]),
+            speeds=np.concatenate([field.speeds for field in fields]),
+        )
+    ]

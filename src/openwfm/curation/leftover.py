@@ -1,7 +1,7 @@
-"""What a camera's motion leaves unexplained: depth of the scene, or things that move by themselves.
+"""What a camera's motion leaves over: depth of the scene, or things that move by themselves.
 
-A camera that only turns or zooms moves the whole picture as a plane. If it travels, near things move
-faster than far ones, but along the same lines (the epipolar ones): static scenes may be slower
+A camera that only turns or zooms moves the whole picture as a plane. If it travels, near things
+move faster than far ones, but along the same lines (the epipolar ones): static scenes may be slower
 or faster than the fitted plane, never sideways, and never the other way.
 """
 

@@ -20,7 +20,10 @@ from openwfm.curation.leftover import leftover
 from openwfm.curation.record import Clip, Record
 
 SOURCES = ("flow", "vectors")
-TOLERANCE, SHARE = 0.5, 0.15  # a point follows the camera within so many pixels, and so much of itself
+TOLERANCE, SHARE = (
+    0.5,
+    0.15,
+)  # a point follows the camera within so many pixels, and so much of itself
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +70,17 @@ class MeasureMotion:
             fields = self._reader.vectors(record.media.video)
         motion = measure(fields)
         scores = motion.scores | (vector_scores(fields) if self.source == "vectors" else {})
-        columns = ["seconds", "x", "y", "zoom", "roll", "inliers", "residual", "objects", "parallax"]
+        columns = [
+            "seconds",
+            "x",
+            "y",
+            "zoom",
+            "roll",
+            "inliers",
+            "residual",
+            "objects",
+            "parallax",
+        ]
         evidence: dict[str, Any] = {"source": self.source, "columns": columns, "pairs": motion.rows}
         return [
             replace(
