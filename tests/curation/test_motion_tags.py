@@ -102,9 +102,17 @@ def test_pictures_that_follow_no_camera_are_erratic(share: float, erratic: bool)
 
 
 def test_nothing_to_track_is_no_tag_and_zero_scores() -> None:
-    nothing = CameraSeries(rates=np.zeros((0, 4)), inliers=np.zeros(5))
+    nothing = CameraSeries(rates=np.zeros((5, 4)), inliers=np.zeros(5))
     assert nothing.tags() == () and set(nothing.scores().values()) == {0.0}
     assert CameraSeries(rates=np.zeros((0, 4)), inliers=np.zeros(0)).tags() == ()
+
+
+def test_a_cut_within_a_clip_moves_no_camera() -> None:
+    rates, inliers = steady(x=0.1), np.full(12, 0.9)
+    rates[5], inliers[5] = (0.9, -0.7, 1.0, 40), 0.15
+    cut = CameraSeries(rates=rates, inliers=inliers)
+    assert cut.tags() == ("pan_left",) and cut.shake() < 1e-12
+    assert cut.scores()["camera_x"] == pytest.approx(0.1)
 
 
 def test_scores_are_means() -> None:

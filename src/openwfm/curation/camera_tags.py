@@ -28,20 +28,23 @@ TAGS = (*dict.fromkeys(sum(DIRECTIONS, ())), "handheld", "erratic", "static_came
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CameraSeries:
-    """The camera between the ``n`` pairs of pictures in which something could be tracked.
+    """The camera between the ``m`` pairs of pictures of a clip, in order.
 
     ``rates`` are x and y (diagonals a second that the picture's content moves right and down), the
     logarithm of its scale a second, and its turn in degrees a second, clockwise as seen.
-    ``inliers`` is for each of the ``m`` pairs the share of the trackable picture that follows.
+    ``inliers`` is the share of the trackable picture that follows: 0 where nothing can be tracked.
+    Rates with fewer than LOST (a cut, a failed flow) count for nothing but the tag ``erratic``.
     """
 
-    rates: Float[np.ndarray, "n 4"]
+    rates: Float[np.ndarray, "m 4"]
     inliers: Float[np.ndarray, " m"]
 
     @property
     def speeds(self) -> Float[np.ndarray, "n 4"]:
-        """Rates as speeds of the picture's points, in diagonals a second (root mean square)."""
-        return self.rates * (1.0, 1.0, RMS_RADIUS, RMS_RADIUS * np.pi / 180)
+        """Trusted rates as speeds of the picture's points, in diagonals a second (root mean
+        square)."""
+        trusted = self.rates[self.inliers >= LOST]
+        return trusted * (1.0, 1.0, RMS_RADIUS, RMS_RADIUS * np.pi / 180)
 
     def shake(self) -> float:
         """Diagonals a second: the root mean square of what is not a smooth movement.
@@ -49,14 +52,16 @@ class CameraSeries:
         Second differences are blind to speed and to steady acceleration; of independent velocities
         they have six times the variance (1 + 4 + 1).
         """
-        if len(self.rates) < 3:
+        speeds = self.speeds
+        if len(speeds) < 3:
             return 0.0
-        bends = np.diff(self.speeds, n=2, axis=0)
+        bends = np.diff(speeds, n=2, axis=0)
         return float(np.sqrt((bends**2).sum(axis=1).mean() / 6))
 
     def scores(self) -> dict[str, float]:
         """Mean rates, shake, and mean inliers; zeros when nothing could be tracked."""
-        x, y, zoom, roll = self.rates.mean(axis=0) if len(self.rates) else np.zeros(4)
+        trusted = self.rates[self.inliers >= LOST]
+        x, y, zoom, roll = trusted.mean(axis=0) if len(trusted) else np.zeros(4)
         return {
             "camera_x": float(x),
             "camera_y": float(y),
@@ -71,7 +76,7 @@ class CameraSeries:
 
         The picture moves against the camera: content that drifts to the right is a pan to the left.
         """
-        if not len(self.rates):
+        if not (self.inliers > 0).any():
             return ()
         shake = self.shake()
         if shake > ERRATIC or float((self.inliers < LOST).mean()) > LOST_SHARE:
@@ -93,8 +98,9 @@ class CameraSeries:
     def _strengths(self) -> dict[str, float]:
         """Mean speed in each direction of the smoothed movement: a pan to the left and back again
         is both, not nothing."""
-        window = min(SMOOTH, len(self.rates))
-        parts = np.lib.stride_tricks.sliding_window_view(self.speeds, window, axis=0).mean(axis=-1)
+        speeds = self.speeds
+        window = min(SMOOTH, len(speeds))
+        parts = np.lib.stride_tricks.sliding_window_view(speeds, window, axis=0).mean(axis=-1)
         ahead, back = np.maximum(parts, 0).mean(axis=0), np.maximum(-parts, 0).mean(axis=0)
         strengths: dict[str, float] = {}
         for (one, other), plus, minus in zip(DIRECTIONS, ahead, back, strict=True):

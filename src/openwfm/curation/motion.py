@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from openwfm.curation.camera_fit import fit_camera
-from openwfm.curation.camera_tags import CameraSeries
+from openwfm.curation.camera_tags import LOST, CameraSeries
 from openwfm.curation.fields import Field, FieldReader
 from openwfm.curation.leftover import leftover
 from openwfm.curation.record import Clip, Record
@@ -100,11 +100,14 @@ def measure(fields: Sequence[Field]) -> Motion:
         fit = fit_camera(field.points, field.moved, tolerance)
         inliers.append(0.0 if fit is None else fit.inliers)
         if fit is None:
+            rates.append([0.0] * 4)
             continue
         parts = fit.shift.real, fit.shift.imag, np.log(fit.scale), np.degrees(fit.angle)
         rates.append([float(part) / field.gap for part in parts])
-        left.append(leftover(field.moved, fit.planar, field.pixel))
-        also = fit.inliers, fit.residual / field.gap, left[-1].objects, left[-1].parallax
+        rest = leftover(field.moved, fit.planar, field.pixel)
+        if fit.inliers >= LOST:
+            left.append(rest)
+        also = fit.inliers, fit.residual / field.gap, rest.objects, rest.parallax
         rows.append([round(value, 6) for value in (field.time, *rates[-1], *also)])
     series = CameraSeries(rates=np.array(rates).reshape(-1, 4), inliers=np.array(inliers))
     speeds = np.concatenate([field.speeds for field in fields]) if fields else np.zeros(1)
