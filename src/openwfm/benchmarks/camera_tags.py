@@ -47,6 +47,7 @@ def clip_of(shot: Shot) -> Clip:
         write_video(file, torch.from_numpy(shot.frames), shot.fps)
         raw = Source(id="shot", path=file.name, num_bytes=file.stat().st_size, file=file)
         source = Probe().process(raw)[0]
+        assert isinstance(source, Source)
         frames = len(shot.frames)
         clip = Clip(
             source="shot", path=file.name, origin=source, start_frame=0, end_frame=frames,

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from av.video.frame import VideoFrame
 from jaxtyping import Bool, Complex, Float, UInt8
 
 from openwfm.curation.look import PAIR_SECONDS, PAIRS_PER_SECOND, Look
 from openwfm.curation.vectors import CELL as VECTOR_CELL
-from openwfm.curation.vectors import average_vectors, predicted_frames, vectors_of
+from openwfm.curation.vectors import average_vectors, predicted_frames
 from openwfm.extras import require
 
 FLOW_CELL = 4  # pixels
@@ -99,25 +98,28 @@ class FieldReader:
         fields: list[Field] = []
         cells: list[Field] = []
         quarter, start = -1, 0.0
-        for time, gap, frame in predicted_frames(video):
+        for time, gap, frame, vectors in predicted_frames(video):
             now = int(time * PAIRS_PER_SECOND)
             if now != quarter:
                 fields += _joined(cells)
                 quarter, start, cells = now, (now + 0.5) / PAIRS_PER_SECOND, []
             # 1e-6: times are floats, and a frame may fall on the end of the span.
             if time > start - 1e-6 and (not cells or time < start + PAIR_SECONDS - 1e-6):
-                cells.append(self._vector_field(time, gap, frame))
+                grey = frame.to_ndarray(format="gray")
+                cells.append(self._vector_field(time, gap, grey, vectors))
         return fields + _joined(cells)
 
-    def _vector_field(self, time: float, gap: float, frame: VideoFrame) -> Field:
-        grey = frame.to_ndarray(format="gray")
-        mean, covered = average_vectors(vectors_of(frame), *grey.shape)
+    def _vector_field(
+        self, time: float, gap: float, grey: UInt8[np.ndarray, "y x"], vectors: np.ndarray
+    ) -> Field:
+        height, width = grey.shape
+        mean, covered = average_vectors(vectors, height, width)
         usable = self._textured(grey, VECTOR_CELL) & (covered > 0.5)
-        diagonal = float(np.hypot(*grey.shape))
+        diagonal = float(np.hypot(height, width))
         # As long as it would be between the pictures of a pair.
         scale = PAIR_SECONDS / gap / diagonal
         return Field(
-            points=cell_centres(*mean.shape, VECTOR_CELL, *grey.shape)[usable],
+            points=cell_centres(mean.shape[0], mean.shape[1], VECTOR_CELL, height, width)[usable],
             moved=mean[usable] * scale,
             speeds=np.abs(mean).ravel() / diagonal / gap,
             cells=mean.size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -14,8 +15,9 @@ from jaxtyping import Complex, Float
 CELL, BLOCK = 16, 4  # pixels; BLOCK divides every block of H.264
 
 
-def predicted_frames(video: bytes) -> Iterator[tuple[float, float, VideoFrame]]:
-    """P-frames with vectors: seconds, seconds since the frame that it refers to, the frame."""
+def predicted_frames(video: bytes) -> Iterator[tuple[float, float, VideoFrame, np.ndarray]]:
+    """P-frames that have vectors: seconds, seconds since the frame that they refer to, the frame,
+    and libav's structured array, one row a block."""
     with av.open(io.BytesIO(video), "r") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -24,15 +26,15 @@ def predicted_frames(video: bytes) -> Iterator[tuple[float, float, VideoFrame]]:
         for frame in container.decode(stream):
             if frame.time is None or frame.pict_type == PictureType.B:
                 continue
-            exported = any(isinstance(data, MotionVectors) for data in frame.side_data)
-            if frame.pict_type == PictureType.P and exported and reference is not None:
-                yield frame.time, frame.time - reference, frame
+            vectors = _exported(frame)
+            if frame.pict_type == PictureType.P and vectors and reference is not None:
+                yield frame.time, frame.time - reference, frame, vectors.to_ndarray()
             reference = frame.time
 
 
-def vectors_of(frame: VideoFrame) -> np.ndarray:
-    """libav's structured array, one row a block."""
-    return next(d for d in frame.side_data if isinstance(d, MotionVectors)).to_ndarray()
+def _exported(frame: VideoFrame) -> MotionVectors | None:
+    side_data: Any = frame.side_data  # a mapping by its type, but it iterates over its values
+    return next((data for data in side_data if isinstance(data, MotionVectors)), None)
 
 
 def average_vectors(
@@ -44,21 +46,21 @@ def average_vectors(
     ``vectors`` is libav's structured array; only references to the past count.
     """
     rows, columns = -(-height // BLOCK), -(-width // BLOCK)
-    total, count = np.zeros(rows * columns, complex), np.zeros(rows * columns)
     past = vectors[vectors["source"] < 0]
     # libav gives the vector from the block to where it came from, in parts of a pixel.
     moved = -(past["motion_x"].astype(float) + 1j * past["motion_y"]) / past["motion_scale"]
     top = (past["dst_y"].astype(int) - past["h"] // 2) // BLOCK
     left = (past["dst_x"].astype(int) - past["w"] // 2) // BLOCK
-    sizes = np.stack([past["h"] // BLOCK, past["w"] // BLOCK], axis=-1).astype(int)
-    for down, across in np.unique(sizes, axis=0).tolist():
-        mine = (sizes == (down, across)).all(axis=1)
-        for y, x in np.ndindex(down, across):
-            row, column = top[mine] + y, left[mine] + x
-            inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-            at = row[inside] * columns + column[inside]
-            np.add.at(total, at, moved[mine][inside])
-            np.add.at(count, at, 1.0)
+    down, across = past["h"].astype(int) // BLOCK, past["w"].astype(int) // BLOCK
+    total, count = np.zeros(rows * columns, complex), np.zeros(rows * columns)
+    for y, x in np.ndindex(int(down.max(initial=0)), int(across.max(initial=0))):
+        row, column = top + y, left + x
+        inside = (y < down) & (x < across) & (row >= 0) & (row < rows)
+        inside &= (column >= 0) & (column < columns)
+        at = row[inside] * columns + column[inside]
+        count += np.bincount(at, minlength=count.size)
+        total.real += np.bincount(at, moved[inside].real, minlength=count.size)
+        total.imag += np.bincount(at, moved[inside].imag, minlength=count.size)
     share = _block_sums(count.reshape(rows, columns), height, width)
     mean = _block_sums(total.reshape(rows, columns), height, width) / np.maximum(share, 1)
     return mean, np.minimum(share / (CELL // BLOCK) ** 2, 1.0)
