@@ -27,9 +27,9 @@ def predicted_frames(video: bytes) -> Iterator[tuple[float, float, VideoFrame, n
             if frame.time is None or frame.pict_type == PictureType.B:
                 continue
             vectors = _exported(frame)
-            if frame.pict_type == PictureType.P and vectors and reference is not None:
-                yield frame.time, frame.time - reference, frame, vectors.to_ndarray()
-            reference = frame.time
+            before, reference = reference, frame.time
+            if frame.pict_type == PictureType.P and vectors is not None and before is not None:
+                yield frame.time, frame.time - before, frame, vectors.to_ndarray()
 
 
 def _exported(frame: VideoFrame) -> MotionVectors | None:
