@@ -37,7 +37,16 @@ ALLOWED: dict[str, set[str]] = {
     "world": {"nn", "data", "text", "tokenizer", "diffusion", "autoregressive", "interop"},
     "evaluation": {"nn", "data", "text", "tokenizer", "diffusion", "world"},
     "callbacks": {"data", "world", "evaluation"},
-    "benchmarks": {"nn", "data", "tokenizer", "diffusion", "interop", "simulation", "curation"},
+    "benchmarks": {
+        "nn",
+        "data",
+        "tokenizer",
+        "diffusion",
+        "interop",
+        "simulation",
+        "curation",
+        "evaluation",
+    },
 }
 HEAVY = {"mujoco", "transformers", "onnxruntime", "pycolmap", "ray", "cv2", "diffusers"}
 FILES = sorted(SOURCE.rglob("*.py"))
