@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"nn"},
     "text": set(),
     "simulation": {"data", "text"},
-    "curation": {"data", "text"},
+    "curation": {"nn", "data", "text"},
     "envs": {"simulation"},
     "guardrails": set(),
     "tokenizer": {"nn", "data"},
