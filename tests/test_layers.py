@@ -18,6 +18,7 @@ BASE = {
     "signatures",
     "stages",
     "provenance",
+    "page",
 }
 MODELS = {"tokenizer", "diffusion", "autoregressive", "posttraining", "world", "evaluation"}
 
