@@ -187,7 +187,10 @@ def signature(thumbs: UInt8[np.ndarray, "t v u"]) -> UInt8[np.ndarray, "t n"]:
 
 
 class EmbedClip:
-    """Sets the clip's embedding and its thumbnail signature."""
+    """Sets the clip's embedding and its thumbnail signature.
+
+    An embedding that `ClassifyContent` made with the same encoder is taken over.
+    """
 
     name = "embed"
     accepts = Clip
@@ -202,9 +205,10 @@ class EmbedClip:
     def process(self, record: Record) -> list[Record]:
         assert isinstance(record, Clip) and record.media is not None
         assert self.encoder is not None and record.media.look is not None
-        look = record.media.look
-        media = replace(
-            record.media, embedding=self.encoder.embed(look), signature=signature(look.thumbs)
-        )
+        look, embedding = record.media.look, record.media.embedding
+        earlier = record.evidence.get("content", {}).get("encoder")
+        if embedding is None or earlier != self.encoder.name:
+            embedding = self.encoder.embed(look)
+        media = replace(record.media, embedding=embedding, signature=signature(look.thumbs))
         facts = {"encoder": self.encoder.name, "width": self.encoder.width}
         return [replace(record, media=media, evidence={**record.evidence, self.name: facts})]
