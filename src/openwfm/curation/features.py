@@ -151,7 +151,8 @@ def unit(vectors: Float[np.ndarray, "... d"]) -> Float[np.ndarray, "... d"]:
 def join(
     appearance: Float[np.ndarray, " a"], motion: Float[np.ndarray, " m"], share: float
 ) -> Float[np.ndarray, " d"]:
-    """One unit vector; the cosine of two is the mean of the two parts' with weights 1 - share, share.
+    """One unit vector; the cosine of two is that of the appearances and that of the motions, weighed
+    1 - ``share`` to ``share``.
 
     ``motion`` (components in (-1, 1)) is scaled into the unit ball and completed by one coordinate,
     so that clips without motion agree in it.

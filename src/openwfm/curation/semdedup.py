@@ -187,10 +187,11 @@ def cover(
     arranged = np.lexsort((rank[better], -pairs.similarity, rank[worse]))
     better, worse = better[arranged], worse[arranged]
     cosines = pairs.similarity[arranged]
-    starts = np.flatnonzero(np.r_[True, worse[1:] != worse[:-1]]) if len(worse) else worse
+    starts = np.flatnonzero(np.diff(worse, prepend=-1))
+    ends = np.append(starts, len(worse))[1:]
     leader, similarity = np.arange(count), np.ones(count, dtype=np.float32)
     kept = np.ones(count, dtype=bool)
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(worse)], strict=True):
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         clip = int(worse[start])
         for at in (start + np.flatnonzero(kept[better[start:end]])).tolist():
             original = int(better[at])
@@ -247,7 +248,8 @@ def suggest_epsilon(
     embeddings: Float[np.ndarray, "n d"], *, size: int = SIZE, probes: int = PROBES, seed: int = 0
 ) -> Suggestion:
     """Between the duplicates' distances, near 0, and the bulk's: the middle of the longest run of
-    the lowest smoothed counts below the bulk's peak (which is looked for above a distance of 0.02).
+    the lowest smoothed counts between the smallest distance and the bulk's peak (the highest above
+    a distance of 0.02). Without duplicates it lies at the bulk's foot and removes next to nothing.
 
     Raises ValueError for less than 2 embeddings.
     """
@@ -264,7 +266,8 @@ def suggest_epsilon(
     smooth = np.convolve(counts, np.ones(5) / 5, mode="same")
     first = int(np.searchsorted(edges, np.log10(0.02)))
     peak = first + int(np.argmax(smooth[first:]))
-    low = np.flatnonzero(smooth[: peak + 1] <= smooth[: peak + 1].min() + 1e-9)
+    left = min(int(np.argmax(counts > 0)), peak)
+    low = left + np.flatnonzero(smooth[left : peak + 1] <= smooth[left : peak + 1].min() + 1e-9)
     runs = np.split(low, np.flatnonzero(np.diff(low) > 1) + 1)
     longest = max(runs, key=len)
     middle = edges[longest[0]] + edges[longest[-1] + 1]
