@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
-from curation_videos import scene, write_video
+from curation_videos import write_video
 
 from openwfm.config import build, compose, config_folder
 from openwfm.curation.look import Look

@@ -71,9 +71,7 @@ def _shifts(first: int, second: int, needed: int) -> list[int]:
     return sorted(found, key=abs)
 
 
-def _agreement(
-    x: Float[np.ndarray, "t n"], y: Float[np.ndarray, "t n"]
-) -> tuple[float, float]:
+def _agreement(x: Float[np.ndarray, "t n"], y: Float[np.ndarray, "t n"]) -> tuple[float, float]:
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     flat_x, flat_y = mean_x.std() < FLAT, mean_y.std() < FLAT
     if flat_x or flat_y:

@@ -58,9 +58,7 @@ def cluster(
     return _homes(data, torch.cat(centres), torch.tensor(parents), near, probes)
 
 
-def _homes(
-    data: Tensor, centres: Tensor, parents: Tensor, near: Tensor, probes: int
-) -> Clusters:
+def _homes(data: Tensor, centres: Tensor, parents: Tensor, near: Tensor, probes: int) -> Clusters:
     """The ``probes`` nearest centres among those of each vector's nearest coarse cells."""
     homes = torch.full((len(data), probes), -1, dtype=torch.int32)
     best = torch.full((len(data), probes), -2.0)

@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from openwfm.curation.look import Look, spread
 from openwfm.curation.record import Clip, Record
 from openwfm.extras import require
+from openwfm.files import atomic_path
 
 APPEARANCE_WIDTH = 207
 GRID = 4
@@ -81,7 +82,7 @@ class EfficientNetEncoder:
         self.network = EfficientNetPooled(load_backbone()).eval()
         self.cv2 = require("cv2", extra="curation")
         self.cv2.setNumThreads(1)
-        self.whitening = load_whitening(WHITENING) if WHITENING.is_file() else None
+        self.whitening: Whitening | None = None  # loaded on the first use: training makes it
 
     @torch.inference_mode()
     def pooled(self, look: Look) -> Float[np.ndarray, "n d"]:
@@ -92,7 +93,7 @@ class EfficientNetEncoder:
         return torch.cat(rows).numpy()
 
     def embed(self, look: Look) -> Float[np.ndarray, " d"]:
-        assert self.whitening is not None
+        self.whitening = self.whitening or load_whitening(WHITENING)
         return join(
             self.whitening.apply(self.pooled(look).mean(axis=0)),
             motion_field(self.cv2, look),
@@ -151,7 +152,7 @@ def unit(vectors: Float[np.ndarray, "... d"]) -> Float[np.ndarray, "... d"]:
 def join(
     appearance: Float[np.ndarray, " a"], motion: Float[np.ndarray, " m"], share: float
 ) -> Float[np.ndarray, " d"]:
-    """One unit vector; the cosine of two is that of the appearances and that of the motions, weighed
+    """One unit vector; the cosine of two is that of the appearances and of the motions, weighed
     1 - ``share`` to ``share``.
 
     ``motion`` (components in (-1, 1)) is scaled into the unit ball and completed by one coordinate,
@@ -172,6 +173,13 @@ class Whitening:
 
     def apply(self, features: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "... a"]:
         return (features - self.mean) @ self.matrix
+
+
+def save_whitening(path: Path, whitening: Whitening) -> None:
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as temporary:
+        save_file(vars(whitening), temporary)
 
 
 def load_whitening(path: Path) -> Whitening:

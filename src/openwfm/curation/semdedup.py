@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from openwfm.curation.clusters import Clusters, cluster
 
 SIZE = 256
-PROBES = 4
+PROBES = 6
 MAX_PAIRS = 200_000_000  # 12 bytes each
 MAX_EPSILON = 0.5
 Verify = Callable[[int, int], bool]
@@ -145,9 +145,7 @@ def tiles(
             yield rows, members, vectors[rows] @ columns
 
 
-def near_pairs(
-    vectors: Float[np.ndarray, "n d"], clusters: Clusters, epsilon: float
-) -> Pairs:
+def near_pairs(vectors: Float[np.ndarray, "n d"], clusters: Clusters, epsilon: float) -> Pairs:
     """Every pair found with cosine of at least 1 - epsilon (less a rounding of 1e-6), once."""
     least = 1.0 - epsilon - 1e-6
     keys, values, total, count = [], [], 0, len(vectors)
@@ -271,4 +269,6 @@ def suggest_epsilon(
     runs = np.split(low, np.flatnonzero(np.diff(low) > 1) + 1)
     longest = max(runs, key=len)
     middle = edges[longest[0]] + edges[longest[-1] + 1]
-    return Suggestion(epsilon=float(min(10 ** (middle / 2), MAX_EPSILON)), counts=counts, edges=edges)
+    return Suggestion(
+        epsilon=float(min(10 ** (middle / 2), MAX_EPSILON)), counts=counts, edges=edges
+    )
