@@ -44,7 +44,7 @@ from openwfm.randomness import torch_generator
 
 HELD_OUT_VIDEO = "carphone_pristine.mp4"
 TRAINING_VIDEOS = ("bikes.mp4", "bigbuckbunny.mp4")
-NOISE_WEIGHT, RIDGE = 5.0, 0.1
+NOISE_WEIGHT, RIDGE = 5.0, 0.5
 HIDDEN, STEPS, NOISE = 64, 400, 0.03
 NUM_COPIED = 12
 SLACK = 0.15  # how far below its training clips' cosines a class still reaches
@@ -56,7 +56,7 @@ def whitening_of(pooled: Float[np.ndarray, "n c"], noise: Float[np.ndarray, "m c
     ``noise`` are differences of copies (another encoding, another size) from their originals. With
     S the mean of the data's covariance and that of the rows of the backbone's classifier (a few
     hundred clips do not span what ImageNet taught it), N the noise's second moment (all of trace 1)
-    and T = S + 5 N + 0.1 I / c, features are whitened by T and turned to the axes of S, each scaled
+    and T = S + 5 N + 0.5 I / c, features are whitened by T and turned to the axes of S, each scaled
     by the root of its share of S in T. (Linear discriminant analysis with a ridge.)
     """
     mean, width = pooled.mean(axis=0), pooled.shape[1]

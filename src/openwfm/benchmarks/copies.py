@@ -9,18 +9,19 @@ exactly.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 from jaxtyping import UInt8
 
 from openwfm.benchmarks.footage import Piece, decode
-from openwfm.curation.align import align
+from openwfm.curation.align import align, copy_vector
 from openwfm.curation.features import Encoder, signature
-from openwfm.curation.semdedup import find_duplicate_groups, preference
+from openwfm.curation.semdedup import Duplicates, find_duplicate_groups, preference
 from openwfm.curation.watch import look_of
 
 Frames = UInt8[np.ndarray, "t h w 3"]
@@ -95,44 +96,29 @@ class Embedded:
     signature: np.ndarray
 
 
-def plant(
-    pieces: Iterable[Piece], encoder: Encoder, per_clip: int = 2
-) -> tuple[list[Embedded], list[str]]:
-    """Originals and ``per_clip`` copies of each, the changes by turns; and the originals' names."""
-    found, names, changes = [], [], list(CHANGES.items())
+def plant(pieces: Iterable[Piece], encoder: Encoder, per_clip: int = 2) -> Iterator[Embedded]:
+    """Originals and ``per_clip`` copies of each, the changes by turns."""
+    changes = list(CHANGES.items())
     for number, piece in enumerate(pieces):
-        names.append(piece.name)
         turns = [(number * per_clip + turn) % len(changes) for turn in range(per_clip)]
         for change, make in [("", exact), *(changes[turn] for turn in turns)]:
             frames = make(piece.frames)
             look = look_of(frames, len(frames), piece.fps)
-            found.append(
-                Embedded(
-                    original=number,
-                    change=change,
-                    pixels=frames.shape[1] * frames.shape[2],
-                    embedding=encoder.embed(look),
-                    signature=signature(look.thumbs),
-                )
+            yield Embedded(
+                original=number,
+                change=change,
+                pixels=frames.shape[1] * frames.shape[2],
+                embedding=encoder.embed(look),
+                signature=signature(look.thumbs),
             )
-    return found, names
 
 
-def judge(clips: Sequence[Embedded], epsilon: float, *, verified: bool = True) -> dict:
+def judge(clips: Sequence[Embedded], found: Duplicates) -> dict[str, Any]:
     """Recall of copies (removed with a leader of the same original) by change, and precision.
 
     Originals are preferred, so each copy should go. Precision is the share of removed clips whose
     leader is the same film; mirrored copies count as films of their own.
     """
-    vectors = np.stack([clip.embedding for clip in clips])
-    order = preference(np.array([[clip.pixels, clip.change == ""] for clip in clips], float))
-
-    def same(first: int, second: int) -> bool:
-        return align(clips[first].signature, clips[second].signature).same
-
-    found = find_duplicate_groups(
-        vectors, order, epsilon=epsilon, verify=same if verified else None
-    )
     films = [(clip.original, clip.change in NOT_A_COPY) for clip in clips]
     removed = np.flatnonzero(~found.kept).tolist()
     right = {position for position in removed if films[position] == films[found.leader[position]]}
@@ -142,8 +128,8 @@ def judge(clips: Sequence[Embedded], epsilon: float, *, verified: bool = True) -
             recall.setdefault(clip.change, []).append(int(position in right))
     copies = [value for values in recall.values() for value in values]
     return {
-        "epsilon": epsilon,
-        "verified": verified,
+        "epsilon": found.epsilon,
+        "originals": len({clip.original for clip in clips}),
         "copies": len(copies),
         "recall": round(float(np.mean(copies)), 4),
         "recall_by_change": {
@@ -152,3 +138,26 @@ def judge(clips: Sequence[Embedded], epsilon: float, *, verified: bool = True) -
         "removed": len(removed),
         "precision": round(len(right) / len(removed), 4) if removed else 1.0,
     }
+
+
+def compare(
+    clips: Sequence[Embedded], embedding_epsilons: Sequence[float], copy_epsilons: Sequence[float]
+) -> list[dict[str, Any]]:
+    """By copy vectors and by embeddings, with and without confirmation by aligned thumbnails."""
+    order = preference(np.array([[clip.pixels, clip.change == ""] for clip in clips], float))
+    signatures = [clip.signature for clip in clips]
+
+    def confirmed(first: int, second: int) -> bool:
+        return align(signatures[first], signatures[second]).same
+
+    spaces = (
+        ("copy vector", np.stack([copy_vector(item) for item in signatures]), copy_epsilons),
+        ("embedding", np.stack([clip.embedding for clip in clips]), embedding_epsilons),
+    )
+    return [
+        {"by": name, "confirmed": check is not None}
+        | judge(clips, find_duplicate_groups(vectors, order, epsilon=epsilon, verify=check))
+        for name, vectors, epsilons in spaces
+        for check in (confirmed, None)
+        for epsilon in epsilons
+    ]

@@ -18,6 +18,31 @@ STILL, FLAT, SAME_LEVEL = 0.6, 2.0, 8.0
 SAME_PATTERN, SAME_MOTION = 0.97, 0.75
 
 
+# Share of a copy vector that says where things change, and the least lengths (grey levels) that
+# count in full: fainter patterns and changes are mostly noise of coding.
+CHANGE_SHARE, FULL_PATTERN, FULL_CHANGE = 0.4, 16.0, 9.6
+
+
+def copy_vector(thumbnails: UInt8[np.ndarray, "t n"]) -> Float[np.ndarray, " d"]:
+    """Unit vector (2 n + 2 wide) that copies share through encoding, scaling, light and trimming.
+
+    The mean picture without its level, and how much each place changes in time; each is scaled to
+    at most length 1 and completed to it by one coordinate, so that two flat, still clips agree.
+    """
+    film = thumbnails.astype(np.float32)
+    mean = film.mean(axis=0)
+    pattern, change = mean - mean.mean(), (film - mean).std(axis=0)
+    parts = []
+    for part, full, share in (
+        (pattern, FULL_PATTERN, 1 - CHANGE_SHARE),
+        (change, FULL_CHANGE, CHANGE_SHARE),
+    ):
+        scaled = part / max(float(np.linalg.norm(part)), full)
+        rest = np.sqrt(max(0.0, 1.0 - float(scaled @ scaled)))
+        parts.append(np.sqrt(share) * np.append(scaled, rest))
+    return np.concatenate(parts).astype(np.float32)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
     """At the best ``shift`` (frames by which the second clip starts later than the first).

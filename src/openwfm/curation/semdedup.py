@@ -8,18 +8,20 @@ goes and c stays. (The released tool compares with removed clips too, so that bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
+from openwfm.curation.align import align, copy_vector
 from openwfm.curation.clusters import Clusters, cluster
 
 SIZE = 256
 PROBES = 6
 MAX_PAIRS = 200_000_000  # 12 bytes each
 MAX_EPSILON = 0.5
+COPY_EPSILON = 0.05
 Verify = Callable[[int, int], bool]
 
 
@@ -86,6 +88,26 @@ def find_duplicate_groups(
     pairs = near_pairs(vectors, clusters, epsilon)
     leader, similarity = cover(pairs, order, verify)
     return Duplicates(leader=leader, similarity=similarity, epsilon=epsilon)
+
+
+def find_copies(
+    signatures: Sequence[UInt8[np.ndarray, "t n"]],
+    order: Int[np.ndarray, " n"],
+    *,
+    epsilon: float = COPY_EPSILON,
+) -> Duplicates:
+    """Copies of one film (another encoding, size, light or trim), each pair aligned and confirmed.
+
+    Candidates are near in `copy_vector`; embeddings of pictures move more under coding than they
+    differ between two takes. A mirrored clip is another clip: left and right mean something.
+    """
+    vectors = [copy_vector(thumbnails) for thumbnails in signatures]
+    return find_duplicate_groups(
+        np.stack(vectors) if vectors else np.zeros((0, 1), np.float32),
+        order,
+        epsilon=epsilon,
+        verify=lambda a, b: align(signatures[a], signatures[b]).same,
+    )
 
 
 def _checked(
