@@ -110,7 +110,7 @@ def test_whitening_makes_directions_alike() -> None:
     data = np.concatenate(
         [random.standard_normal((300, 6)) * np.arange(1, 7) ** 1.6, np.zeros((300, 1274))], axis=1
     ).astype(np.float32)
-    found = whitening_of(data)
+    found = whitening_of(data, 0.01 * random.standard_normal((50, 1280)))
     assert found.matrix.shape == (1280, 207)
     white = (data - found.mean.astype(np.float32)) @ found.matrix.astype(np.float32)
     before, after = (np.linalg.eigvalsh(np.cov(x.T))[-6:] for x in (data, white))

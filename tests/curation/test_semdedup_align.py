@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openwfm.curation.align import align
+from openwfm.curation.align import align, copy_vector
+from openwfm.curation.semdedup import find_copies
 
 
 def film(seed: int, frames: int = 60, *, background: int = 0, speed: float = 1.0) -> np.ndarray:
@@ -89,3 +90,26 @@ def test_single_frames_and_fuzz_never_fail() -> None:
         found = align(a, b)
         assert -1 <= found.pattern <= 1 and -1 <= found.motion <= 1
         assert align(a, a).pattern == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_copies_share_a_vector_and_other_places_do_not(seed: int) -> None:
+    original = film(seed, background=seed)
+    random = np.random.default_rng(seed)
+    light = np.clip(original * random.uniform(0.7, 1.1) + random.uniform(-10, 20), 0, 255)
+    other = film(seed, background=seed + 50)
+    vector = copy_vector(original)
+    assert vector.shape == (130,) and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert vector @ copy_vector(noisy(light, seed)) > 0.95
+    assert vector @ copy_vector(original[6:]) > 0.95
+    assert vector @ copy_vector(other) < 0.9
+
+
+def test_flat_still_clips_agree_and_copies_are_found() -> None:
+    flat = [np.full((9, 64), level, np.uint8) for level in (0, 255)]
+    assert copy_vector(flat[0]) @ copy_vector(flat[1]) == pytest.approx(1, abs=1e-6)
+    films = [film(seed, background=seed % 4) for seed in range(12)]
+    clips = [*films, *(noisy(item, 7) for item in films), *flat]
+    found = find_copies(clips, np.arange(len(clips)))
+    assert found.leader.tolist() == [*range(12), *range(12), 24, 25]
+    assert find_copies([], np.arange(0)).groups() == []
