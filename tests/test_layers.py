@@ -18,6 +18,7 @@ BASE = {
     "signatures",
     "stages",
     "provenance",
+    "page",
 }
 MODELS = {"tokenizer", "diffusion", "autoregressive", "posttraining", "world", "evaluation"}
 
@@ -27,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"nn"},
     "text": set(),
     "simulation": {"data", "text"},
-    "curation": {"data", "text"},
+    "curation": {"nn", "data", "text"},
     "envs": {"simulation"},
     "guardrails": set(),
     "tokenizer": {"nn", "data"},
