@@ -70,9 +70,7 @@ def test_distance_is_zero_for_equals_and_symmetric(
     torch.testing.assert_close(distance(images, other), distance(other, images))
 
 
-def test_distance_grows_with_noise_and_blur(
-    distance: Distance, images: torch.Tensor
-) -> None:
+def test_distance_grows_with_noise_and_blur(distance: Distance, images: torch.Tensor) -> None:
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     noisy = [float(distance(images + level * noise, images)) for level in (0.02, 0.08, 0.3)]
     blurred = [

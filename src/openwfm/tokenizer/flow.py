@@ -16,7 +16,8 @@ ESTIMATORS = ("lucas_kanade", "raft_small", "raft_large")
 Estimator = Callable[[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]], Float[Tensor, "n 2 h w"]]
 
 MIN_SIDE = 16  # of the coarsest level of the pyramid
-RADIUS = 3  # of the window whose pixels are taken to move alike
+WINDOW = 5  # box, applied twice, whose pixels are taken to move alike
+SMOOTH = 3  # box, applied twice, that the flow goes through after each step
 ITERATIONS = 3  # at each level
 DAMPING = 1e-3  # mean squared gradient of a window (white minus black is 2) that counts as none
 MAX_STEP = 1.0  # pixels an iteration
@@ -58,7 +59,9 @@ def lucas_kanade(
 
     The iterative pyramidal method (Bouguet 2000) at every pixel, unrolled: at each level the second
     image is warped by the flow so far, and a damped 2×2 least-squares problem over a window gives
-    the rest. Damping leaves the flow of plain areas at 0, and every gradient bounded.
+    the rest, which is smoothed (or single pixels drift apart, the more so the more often they step:
+    on a random texture moved by 0.8 pixels the mean error was 0.13 after three steps and 0.15 after
+    five; smoothed, 0.09 and 0.08). Damping leaves the flow of plain areas at 0, and every gradient bounded.
     """
     pyramid = [torch.cat((first, second), 1)]
     while min(pyramid[-1].shape[-2:]) >= 2 * MIN_SIDE:
@@ -72,7 +75,7 @@ def lucas_kanade(
             flow = grown * flow.new_tensor(scale).view(1, 2, 1, 1)
         ours, theirs = (part.mean(1, keepdim=True) for part in images.split(3, 1))
         for _ in range(ITERATIONS):
-            flow = flow + _step(ours, warp(theirs, flow))
+            flow = _mean(flow + _step(ours, warp(theirs, flow)), SMOOTH)
     return flow
 
 
@@ -98,17 +101,17 @@ def _step(
     products = torch.cat(
         (right * right, down * down, right * down, right * change, down * change), 1
     )
-    xx, yy, xy, xt, yt = _window_mean(products).unbind(1)
+    xx, yy, xy, xt, yt = _mean(products, WINDOW).unbind(1)
     xx, yy = xx + DAMPING, yy + DAMPING
     determinant = xx * yy - xy * xy  # at least DAMPING², by Cauchy and Schwarz
     step = torch.stack((xy * yt - yy * xt, xy * xt - xx * yt), 1) / determinant[:, None]
     return step.clamp(-MAX_STEP, MAX_STEP)
 
 
-def _window_mean(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Binomial weights, twice a box; pixels beyond the border do not count."""
+def _mean(x: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c h w"]:
+    """Of a box twice, so that near pixels weigh more; pixels beyond the border do not count."""
     for _ in range(2):
-        x = F.avg_pool2d(x, RADIUS, 1, RADIUS // 2, count_include_pad=False)
+        x = F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
     return x
 
 
