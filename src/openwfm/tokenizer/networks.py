@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from openwfm.nn.causal import FactorizedConv, FrameNorm, Past
 from openwfm.tokenizer.blocks import Downsample, Level, Middle, Upsample
@@ -38,7 +37,7 @@ class Encoder(nn.Module):
         x = self.conv_in(bands, past)
         for level in self.levels:
             x = level(x, past)
-        return self.conv_out(F.silu(self.norm_out(self.middle(x, past))), past)
+        return self.conv_out(self.norm_out.activated(self.middle(x, past)), past)
 
 
 class Decoder(nn.Module):
@@ -75,4 +74,4 @@ class Decoder(nn.Module):
         x = self.middle(self.conv_in(z, past), past)
         for level in reversed(self.levels):
             x = level(x, past)
-        return self.conv_out(F.silu(self.norm_out(x)), past)
+        return self.conv_out(self.norm_out.activated(x), past)
