@@ -92,24 +92,29 @@ def _mixed(kernel: Tensor, bias: Tensor, mix: tuple[Tensor, ...]) -> tuple[Tenso
     return torch.tensordot(matrix, kernel, dims=([1], [0])), offset.to(bias.dtype)
 
 
-def from_cells(
+def bands_of_cells(
     weight: Float[Tensor, "d bands 1 3 3"], *, patch_size: int, image: bool
 ) -> tuple[Float[Tensor, "d cells 3 3"]]:
-    """The convolution of wavelet bands as one of the pixels of each cell, ``(c p q r)``."""
-    signs = haar_signs(patch_size, image=image).double()
+    """The 3×3 convolution of wavelet bands as one of the pixels of each cell, ``(c p q r)``."""
+    signs = haar_signs(patch_size, image=image).to(weight.device, torch.float64)
     kernel = weight.double().squeeze(2).unflatten(1, (len(signs), -1))
     cells = torch.einsum("dkcyx,kp->dcpyx", kernel, signs / len(signs)).flatten(1, 2)
     return (cells.to(weight.dtype).contiguous(),)
 
 
-def to_cells(
+def cells_of_bands(
     weight: Float[Tensor, "bands c i j k"], bias: Tensor, *, patch_size: int, image: bool
-) -> tuple[Float[Tensor, "cells c i j k"], Tensor]:
-    """The convolution into wavelet bands as one into the pixels of each cell, ``(c p q r)``."""
-    signs = haar_signs(patch_size, image=image).double()
+) -> tuple[Tensor, Float[Tensor, "cells"]]:
+    """The convolution into wavelet bands as one into the pixels of each cell, ``(c p q r)``.
+
+    A kernel in time comes as ``3 c cells`` (`openwfm.nn.causal.tap_matrices`), one in space as
+    ``cells c 3 3``.
+    """
+    signs = haar_signs(patch_size, image=image).to(weight.device, torch.float64)
 
     def inverse(x: Tensor) -> Tensor:
         bands = x.double().unflatten(0, (len(signs), -1))
         return torch.einsum("kc...,kp->cp...", bands, signs).flatten(0, 1).to(x.dtype).contiguous()
 
-    return inverse(weight), inverse(bias)
+    kernel = inverse(weight)
+    return (kernel.squeeze(2) if image else tap_matrices(kernel)[0]), inverse(bias)
