@@ -150,9 +150,7 @@ class TemporalConv(Derives, nn.Conv3d):
         y = y.permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
         return y if residual is None else residual + y
 
-    def left(
-        self, x: Float[Tensor, "b t h w c"], past: Past | None
-    ) -> Float[Tensor, "b l h w c"]:
+    def left(self, x: Float[Tensor, "b t h w c"], past: Past | None) -> Float[Tensor, "b l h w c"]:
         """The frames before ``x``: what the stream remembers, or its first frame."""
         before = past.recall(self) if past is not None else None
         if before is not None:

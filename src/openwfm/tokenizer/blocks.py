@@ -180,8 +180,10 @@ class Resample(Derives):
     def _folded(self, fold: Fold, conv: nn.Conv3d, *, last: bool) -> tuple[Tensor, ...]:
         """``fold`` of the kernel and bias of ``conv``, and of the mix where it comes ``last``."""
         mix = self.mix if last and self.hybrid else None
-        sources = (conv.weight, conv.bias) if mix is None else (
-            conv.weight, conv.bias, mix.weight, mix.bias
+        sources = (
+            (conv.weight, conv.bias)
+            if mix is None
+            else (conv.weight, conv.bias, mix.weight, mix.bias)
         )
         name = fold.__name__ + (" alone" if not self.hybrid else " mixed" if last else "")
         return self.derived(name, partial(fold, hybrid=self.hybrid), *sources)

@@ -50,9 +50,7 @@ class Encoder(Derives):
         x = convolve(cells, weight, self.conv_in.space.bias, 1)
         return self._body(x if self.conv_in.time is None else self.conv_in.time(x, past), past)
 
-    def _body(
-        self, x: Float[Tensor, "b t h w c"], past: Past | None
-    ) -> Float[Tensor, "b f y x z"]:
+    def _body(self, x: Float[Tensor, "b t h w c"], past: Past | None) -> Float[Tensor, "b f y x z"]:
         for level in self.levels:
             x = level(x, past)
         return self.conv_out(self.norm_out.activated(self.middle(x, past)), past)
@@ -103,9 +101,7 @@ class Decoder(Derives):
             return convolve(x, weight, bias, 1)
         return self.conv_out.time.infer(self.conv_out.space(x), past, weight, bias)
 
-    def _body(
-        self, z: Float[Tensor, "b f y x z"], past: Past | None
-    ) -> Float[Tensor, "b t h w c"]:
+    def _body(self, z: Float[Tensor, "b f y x z"], past: Past | None) -> Float[Tensor, "b t h w c"]:
         x = self.middle(self.conv_in(z, past), past)
         for level in reversed(self.levels):
             x = level(x, past)
