@@ -162,7 +162,7 @@ class TemporalConv(Derives, nn.Conv3d):
         x: Float[Tensor, "b t h w c"],
         past: Past | None,
         taps: Float[Tensor, "3 c d"],
-        bias: Float[Tensor, "d"],
+        bias: Tensor,
         residual: Float[Tensor, "b f h w d"] | None = None,
     ) -> Float[Tensor, "b f h w d"]:
         """The convolution with other weights than this layer's own: those it is folded into."""

@@ -37,7 +37,7 @@ def winograd_filters(weight: Float[Tensor, "d c 3 3"]) -> tuple[Float[Tensor, "i
 
 
 def winograd(
-    x: Float[Tensor, "n h w c"], filters: Float[Tensor, "ij c d"], bias: Float[Tensor, "d"]
+    x: Float[Tensor, "n h w c"], filters: Float[Tensor, "ij c d"], bias: Tensor
 ) -> Float[Tensor, "n h w d"]:
     """3×3 convolution with one pixel of zeros around; h and w are even."""
     n, h, w, _ = x.shape
@@ -96,7 +96,7 @@ def doubled_filters(weight: Float[Tensor, "d c 3 3"]) -> tuple[Float[Tensor, "ij
 
 
 def doubled(
-    x: Float[Tensor, "n h w c"], filters: Float[Tensor, "ij c d"], bias: Float[Tensor, "d"]
+    x: Float[Tensor, "n h w c"], filters: Float[Tensor, "ij c d"], bias: Tensor
 ) -> Float[Tensor, "n hh ww d"]:
     """3×3 convolution, zeros around, of frames whose rows and columns are doubled first.
 

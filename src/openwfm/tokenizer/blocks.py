@@ -263,7 +263,7 @@ class Upsample(Resample):
         x: Float[Tensor, "b f h w c"],
         past: Past | None,
         taps: Float[Tensor, "3 c d"],
-        bias: Float[Tensor, "d"],
+        bias: Tensor,
     ) -> Float[Tensor, "b t h w d"]:
         """Two frames for each; they are s·x + a·(x₋ - x) and s·x + b·(x₋ - x), x₋ before x."""
         assert self.time is not None

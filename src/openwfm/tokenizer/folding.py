@@ -104,7 +104,7 @@ def bands_of_cells(
 
 def cells_of_bands(
     weight: Float[Tensor, "bands c i j k"], bias: Tensor, *, patch_size: int, image: bool
-) -> tuple[Tensor, Float[Tensor, "cells"]]:
+) -> tuple[Tensor, Tensor]:
     """The convolution into wavelet bands as one into the pixels of each cell, ``(c p q r)``.
 
     A kernel in time comes as ``3 c cells`` (`openwfm.nn.causal.tap_matrices`), one in space as

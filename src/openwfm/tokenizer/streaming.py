@@ -32,7 +32,7 @@ STEP_ELEMENTS = 2**21  # of the largest activation of a step: 8 MiB, so that it 
 
 
 def latents_per_step(config: TokenizerConfig, pixels: int) -> int:
-    """Latent frames to work on at a time, of clips with ``pixels`` in a frame, all of them together.
+    """Latent frames to work on at a time, of clips with ``pixels`` in a frame, together.
 
     Inference takes long clips in such steps: it needs less memory, and not more time.
     """
