@@ -31,19 +31,21 @@ def images(x: Tensor) -> Tensor:
 
 
 @settings(max_examples=40, deadline=None)
-@given(n=side, h=side, w=side, c=side, d=side, tiles=st.integers(1, 40), seed=st.integers(0, 99))
+@given(
+    n=side, h=side, w=side, c=side, d=side, elements=st.integers(1, 200), seed=st.integers(0, 99)
+)
 def test_minimal_filtering_is_convolution(
-    n: int, h: int, w: int, c: int, d: int, tiles: int, seed: int
+    n: int, h: int, w: int, c: int, d: int, elements: int, seed: int
 ) -> None:
     """Any shape, cut into blocks of any size, against torch's convolution in double precision."""
     weight, bias = draw(seed, d, c, 3, 3), draw(seed + 1, d)
     x, small = draw(seed + 2, n, 2 * h, 2 * w, c), draw(seed + 3, n, h, w, c)
-    before, module.TILES = module.TILES, tiles
+    before, module.ELEMENTS = module.ELEMENTS, elements
     try:
         ours = winograd(x, *winograd_filters(weight), bias)
         twice = doubled(small, *doubled_filters(weight), bias)
     finally:
-        module.TILES = before
+        module.ELEMENTS = before
     torch.testing.assert_close(images(ours), F.conv2d(images(x), weight, bias, padding=1))
     nearest = F.interpolate(images(small), scale_factor=2, mode="nearest")
     torch.testing.assert_close(images(twice), F.conv2d(nearest, weight, bias, padding=1))

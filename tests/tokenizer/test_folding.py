@@ -51,11 +51,11 @@ def clip(config: TokenizerConfig, num_latents: int, batch: int = 1) -> Tensor:
     name=st.sampled_from(list(CONFIGS)),
     num_latents=st.integers(1, 4),
     batch=st.integers(1, 2),
-    elements=st.sampled_from([1, 20_000, 2**21]),
+    cells=st.sampled_from([1, 24, 10_240]),
     width=st.sampled_from([1, 256]),
 )
 def test_inference_equals_training(
-    name: str, num_latents: int, batch: int, elements: int, width: int
+    name: str, num_latents: int, batch: int, cells: int, width: int
 ) -> None:
     """In double precision: with any step, with and without minimal filtering."""
     tokenizer, video = awake(CONFIGS[name]), clip(CONFIGS[name], num_latents, batch)
@@ -64,7 +64,7 @@ def test_inference_equals_training(
     pixels = tokenizer.decode(latents)
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(winograd, "MIN_WIDTH", width)
-        patch.setattr(streaming, "STEP_ELEMENTS", elements)
+        patch.setattr(streaming, "STEP_CELLS", cells)
         torch.testing.assert_close(tokenizer.features(video), wanted, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(tokenizer.decode(latents), pixels, rtol=1e-10, atol=1e-10)
         if tokenizer.config.fsq_levels is None:
@@ -73,12 +73,12 @@ def test_inference_equals_training(
 
 
 @pytest.mark.parametrize("name", ["8x8x8", "8x16x16", "4x8x8, patch 2"])
-@pytest.mark.parametrize("elements", [1, 2**21])
+@pytest.mark.parametrize("cells", [1, 10_240])
 def test_inference_never_looks_ahead(
-    name: str, elements: int, monkeypatch: pytest.MonkeyPatch
+    name: str, cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(winograd, "MIN_WIDTH", 1)
-    monkeypatch.setattr(streaming, "STEP_ELEMENTS", elements)
+    monkeypatch.setattr(streaming, "STEP_CELLS", cells)
     tokenizer, video = awake(CONFIGS[name]).float(), clip(CONFIGS[name], 4).float()
     t = tokenizer.temporal.ratio
     changed = video.clone()
@@ -128,9 +128,7 @@ def test_a_constant_clip_and_its_bands() -> None:
     torch.testing.assert_close(inside, wanted.expand_as(inside))
 
 
-def test_steps_are_as_long_as_memory_allows() -> None:
-    pixels = 64 * 64
-    one = streaming.latents_per_step(TokenizerConfig(), 1024 * 1024)
-    assert one == 1
-    widths = 512 * 2 * pixels // 16
-    assert streaming.latents_per_step(TokenizerConfig(), pixels) == 2**21 // widths
+def test_steps_are_whole_latent_frames() -> None:
+    config = TokenizerConfig()
+    sizes = {side: streaming.latents_per_step(config, side**2) for side in (64, 128, 256, 1024)}
+    assert sizes == {64: 20, 128: 5, 256: 1, 1024: 1}

@@ -28,6 +28,13 @@ CONFIGS = {
     "small": replace(preset("cv8x8x8"), channels=32, channels_mult=(2, 4, 4)),
     "published": preset("cv8x8x8"),
 }
+TITLES = {
+    "ceilings": "GFLOP/s of this machine",
+    "speed": "ours beside diffusers: same weights and inputs, by turns",
+    "training": "training step",
+    "memory": "peak memory of decoding one clip",
+    "streaming": "streaming decode, a latent frame at a time",
+}
 Clip = tuple[int, int, int]
 SPEED: tuple[tuple[str, Clip], ...] = (
     ("nano", (17, 64, 64)),
@@ -56,7 +63,7 @@ class TokenizerBenchConfig:
 
 
 def bench_tokenizer(config: TokenizerBenchConfig) -> dict[str, list[dict[str, Any]]]:
-    """Tables ``ceilings``, ``speed``, ``training``, ``memory`` and ``streaming``, a dict a row."""
+    """The tables of `TITLES`, a dict a row."""
     speed = [s for s in SPEED if not config.quick or _size(s[1]) <= QUICK_PIXELS]
     clip = (33, 128, 128) if config.quick else (33, 256, 256)
     lengths = (100, 129, 1_000) if config.quick else (100, 129, 10_000)

@@ -26,23 +26,14 @@ def main(config: DictConfig) -> int:
 
 
 def _tokenizer(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.tokenizer import TokenizerBenchConfig, bench_tokenizer
+    from openwfm.benchmarks.tokenizer import TITLES, TokenizerBenchConfig, bench_tokenizer
 
     settings = build(config.tokenizer)
     assert isinstance(settings, TokenizerBenchConfig)
     tables = bench_tokenizer(settings)
     for name, rows in tables.items():
-        _table(TOKENIZER_TITLES[name], rows)
+        _table(TITLES[name], rows)
     return {"settings": asdict(settings), **tables}
-
-
-TOKENIZER_TITLES = {
-    "ceilings": "GFLOP/s of this machine",
-    "speed": "ours beside diffusers: same weights and inputs, by turns",
-    "training": "training step",
-    "memory": "peak memory of decoding one clip",
-    "streaming": "streaming decode, a latent frame at a time",
-}
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-TILES = 128  # in a block: rows of its matrix products
+ELEMENTS = 2**16  # of each operand of a block's matrix products
 MIN_WIDTH = 256  # channels from which F(2×2, 3×3) pays
 
 
@@ -42,7 +42,7 @@ def winograd(
     """3×3 convolution with one pixel of zeros around; h and w are even."""
     n, h, w, _ = x.shape
     out = x.new_empty(n, h // 2, 2, w // 2, 2, filters.shape[2])
-    for frames, rows in _blocks(n, h // 2, w // 2):
+    for frames, rows in _blocks(n, h // 2, w // 2, filters):
         products = torch.bmm(_tiles(_padded(x, frames, rows, 2)), filters)
         k, q = rows.stop - rows.start, w // 2
         m = products.view(4, 4, frames.stop - frames.start, k, q, -1)
@@ -106,7 +106,7 @@ def doubled(
     """
     n, h, w, _ = x.shape
     out = x.new_empty(n, h, 2, w, 2, filters.shape[2])
-    for frames, rows in _blocks(n, h, w):
+    for frames, rows in _blocks(n, h, w, filters):
         padded = _padded(x, frames, rows, 1)
         products = torch.bmm(_neighbours(padded), filters)
         m = products.view(3, 3, frames.stop - frames.start, rows.stop - rows.start, w, -1)
@@ -135,10 +135,13 @@ def _neighbours(padded: Float[Tensor, "f y x c"]) -> Float[Tensor, "ij m c"]:
     return v.view(9, -1, c)
 
 
-def _blocks(n: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-    """Whole frames, or rows of one frame, of about `TILES` tiles each."""
-    frames = max(1, TILES // (rows * columns))
-    height = rows if frames > 1 else max(1, TILES // columns)
+def _blocks(
+    n: int, rows: int, columns: int, filters: Float[Tensor, "ij c d"]
+) -> Iterator[tuple[slice, slice]]:
+    """Whole frames, or rows of one frame: tiles whose channels are about `ELEMENTS` numbers."""
+    tiles = ELEMENTS // max(filters.shape[1:])
+    frames = max(1, tiles // (rows * columns))
+    height = rows if frames > 1 else max(1, tiles // columns)
     for frame in range(0, n, frames):
         for row in range(0, rows, height):
             yield slice(frame, min(n, frame + frames)), slice(row, min(rows, row + height))

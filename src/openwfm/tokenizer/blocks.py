@@ -54,7 +54,8 @@ class ResidualBlock(nn.Module):
         self, x: Float[Tensor, "b t h w c"], past: Past | None = None
     ) -> Float[Tensor, "b t h w d"]:
         y = self.conv1(self.norm1.activated(x), past)
-        return self.conv2(self.norm2.activated(y), past, self.shortcut(x))
+        y = self.norm2.activated(y)  # lets go of what it was
+        return self.conv2(y, past, self.shortcut(x))
 
 
 class Attention(nn.Module):

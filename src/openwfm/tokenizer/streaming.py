@@ -28,18 +28,18 @@ from openwfm.tokenizer.checks import (
 from openwfm.tokenizer.config import TokenizerConfig
 
 Chunk = Callable[[Tensor, Past], Tensor]
-STEP_ELEMENTS = 2**21  # of the largest activation of a step: 8 MiB, so that it stays in the cache
+STEP_CELLS = 10_240  # wavelet cells of a step: 5 latent frames of 128x128 pixels, 1 of 256x256
 
 
 def latents_per_step(config: TokenizerConfig, pixels: int) -> int:
     """Latent frames to work on at a time, of clips with ``pixels`` in a frame, together.
 
-    Inference takes long clips in such steps: it needs less memory, and not more time.
+    Inference takes long clips in such steps: activations take less memory, and each step
+    is still large enough for the weights to be read seldom.
     """
     patch = config.patch_size
     depth = 1 if config.is_image else config.temporal_compression // patch
-    largest = max(config.widths) * depth * pixels // patch**2
-    return max(1, STEP_ELEMENTS // max(1, largest))
+    return max(1, STEP_CELLS // max(1, depth * pixels // patch**2))
 
 
 def in_steps(step: Chunk, chunks: Iterable[Tensor], num_frames: int) -> Tensor:
