@@ -49,13 +49,28 @@ class Past:
         return self._tensors.get(layer)
 
     def remember(self, layer: nn.Module, *tensors: Tensor) -> None:
-        """Copies, so that the memory of the chunk they are views of is free to go."""
-        self._tensors[layer] = tuple(tensor.clone() for tensor in tensors)
+        """Copies, so that the memory of the chunk they are views of is free to go.
+
+        They overwrite what was recalled where they fit: use that before.
+        """
+        old = self._tensors.get(layer, ())
+        same = len(old) == len(tensors) and not torch.is_grad_enabled()
+        if same and all(fits(a, b) for a, b in zip(old, tensors, strict=True)):
+            for target, tensor in zip(old, tensors, strict=True):
+                target.copy_(tensor)
+        else:
+            self._tensors[layer] = tuple(tensor.clone() for tensor in tensors)
 
     @property
     def num_elements(self) -> int:
         """Numbers remembered by all layers together."""
         return sum(t.numel() for tensors in self._tensors.values() for t in tensors)
+
+
+def fits(old: Tensor, new: Tensor) -> bool:
+    """Whether ``new`` may be written over ``old``."""
+    locked = old.is_inference() and not torch.is_inference_mode_enabled()
+    return not (old.requires_grad or locked) and old.shape == new.shape and old.dtype == new.dtype
 
 
 def at_start(past: Past | None) -> bool:
@@ -167,14 +182,14 @@ class TemporalConv(Derives, nn.Conv3d):
     ) -> Float[Tensor, "b f h w d"]:
         """The convolution with other weights than this layer's own: those it is folded into."""
         stride, left = self.stride[0], self.left(x, past)
-        if past is not None:
-            past.remember(self, last_frames(left, x))
         if residual is None:
             count = (left.shape[1] + x.shape[1] - 3) // stride + 1
             out = bias.expand(len(x), count, *x.shape[2:4], -1).contiguous()
         else:
             out = residual + bias
         add_taps(out, left, x, taps, stride)
+        if past is not None:
+            past.remember(self, last_frames(left, x))
         return out
 
 

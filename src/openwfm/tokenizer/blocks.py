@@ -270,9 +270,9 @@ class Upsample(Resample):
         assert self.time is not None
         start = at_start(past)
         before = x[:, :1] if start else self.time.left(x, past)[:, -1:]
+        change = torch.cat((before, x[:, :-1]), 1).sub_(x)
         if past is not None:
             past.remember(self.time, x[:, -1:].expand(-1, 2, -1, -1, -1))
-        change = torch.cat((before, x[:, :-1]), 1).sub_(x)
         both, early, late = taps
         common = torch.addmm(bias, x.flatten(0, -2), both).view(*x.shape[:-1], -1)
         out = x.new_empty(len(x), x.shape[1], 2, *common.shape[2:])
