@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from openwfm.nn.causal import Past, PointwiseConv, at_start
-from openwfm.nn.wavelet import haar_forward, haar_inverse
+from openwfm.nn.derived import infers
+from openwfm.nn.wavelet import from_cells, haar_forward, haar_inverse, to_cells
 from openwfm.shapes import Temporal
 from openwfm.tokenizer.checks import (
     Pad,
@@ -27,7 +28,7 @@ from openwfm.tokenizer.checks import (
 from openwfm.tokenizer.config import TokenizerConfig
 from openwfm.tokenizer.networks import Decoder, Encoder
 from openwfm.tokenizer.quantize import codes_to_indices, fsq_codes, indices_to_codes
-from openwfm.tokenizer.streaming import StreamDecoder, StreamEncoder
+from openwfm.tokenizer.streaming import StreamDecoder, StreamEncoder, in_steps, latents_per_step
 from openwfm.weights import load_strict, read_weights
 
 # Config fields that are younger than published weights, and what those weights mean by their lack.
@@ -122,21 +123,42 @@ class VideoTokenizer(nn.Module):
         self, video: Float[Tensor, "b c t h w"], past: Past | None = None
     ) -> Float[Tensor, "b z f y x"]:
         """Unchecked `encode` of a whole clip, or of a stream's next whole groups of frames."""
+        if past is None and infers(self, video):
+            h, w = video.shape[3:]
+            length = self.temporal.ratio * latents_per_step(self.config, len(video) * h * w)
+            first = length - self.temporal.ratio + 1
+            if video.shape[2] > first:
+                chunks = video[:, :, :first], *video[:, :, first:].split(length, 2)
+                frames = int(self.temporal.latent_frames(video.shape[2]))
+                return in_steps(self.encode_chunk, chunks, frames)
         return rearrange(self.quantize(self.features(video, past)), "b f y x z -> b z f y x")
 
     def decode_chunk(
         self, latents: Float[Tensor, "b z f y x"], past: Past | None = None
     ) -> Float[Tensor, "b c t h w"]:
         """Unchecked `decode` of all latents, or of a stream's next ones."""
+        infer = infers(self, latents)
+        if infer and past is None:
+            b, _, f, y, x = latents.shape
+            length = latents_per_step(self.config, b * y * x * self.config.spatial_compression**2)
+            if f > length:
+                frames = int(self.temporal.frames(f))
+                return in_steps(self.decode_chunk, latents.split(length, 2), frames)
         z = self.from_latents(rearrange(latents, "b z f y x -> b f y x z"))
-        image, start = self.config.is_image, at_start(past)
-        bands = self.decoder(z, past)
-        return haar_inverse(bands, self.config.patch_size, image=image, start=start)
+        patch, image, start = self.config.patch_size, self.config.is_image, at_start(past)
+        if infer:
+            cells = self.decoder.infer(z, past).unflatten(-1, (self.config.in_channels, -1))
+            return from_cells(cells, patch, image=image, start=start)
+        return haar_inverse(self.decoder(z, past), patch, image=image, start=start)
 
     def features(
         self, video: Float[Tensor, "b c t h w"], past: Past | None = None
     ) -> Float[Tensor, "b f y x z"]:
         """What enters the bottleneck, before any rounding."""
+        if infers(self, video):
+            patch, image, start = self.config.patch_size, self.config.is_image, at_start(past)
+            cells = to_cells(video, patch, image=image, start=start).flatten(4)
+            return self.to_latents(self.encoder.infer(cells, past))
         return self.to_latents(self.encoder(self.bands(video, past), past))
 
     def bands(
