@@ -53,7 +53,10 @@ class Measure:
         return [
             replace(
                 record,
-                scores={name: round(float(value), 6) for name, value in scores.items()},
+                scores={
+                    **record.scores,
+                    **{name: round(float(value), 6) for name, value in scores.items()},
+                },
                 tags=tags,
                 media=replace(record.media, signature=self.signature(grey)),
             )
