@@ -92,7 +92,7 @@ def _decoded(container: InputContainer, stream: Any, path: Path | str) -> Iterat
             if frame is None:
                 return
             turns = round(getattr(frame, "rotation", 0) / 90)
-            image = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+            image = np.rot90(frame.to_ndarray(format="rgb24", threads=1), turns)
         if size not in (None, image.shape):
             raise ValueError(f"{path}: its frames change size")
         size = image.shape

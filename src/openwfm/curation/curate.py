@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 
 from openwfm.curation.config import CurationConfig
 from openwfm.curation.decide import FindRepeats, decide
@@ -118,6 +119,7 @@ def _report(
         source_frames=sum(fact.num_frames for _, fact in facts),
         source_seconds=round(sum(fact.seconds for _, fact in facts), 3),
         stages=stages,
+        policy=asdict(config.policy),
         seconds=round(seconds, 3),
         new_frames_per_second=round(new_frames / seconds, 2) if new_frames else None,
         manifest_sha256=packed.manifest_sha256,

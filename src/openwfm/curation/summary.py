@@ -17,7 +17,8 @@ TOOLS = ("av", "torch", "numpy", "opencv-python-headless", "transformers", "tran
 
 @dataclass(frozen=True, kw_only=True)
 class CurationReport:
-    """Counts of a run. ``stages`` maps a stage to its account, in order."""
+    """Counts of a run. ``stages`` maps a stage to its account, in order; ``policy`` is what decided
+    (its ``asdict``)."""
 
     out: str
     num_sources: int
@@ -27,6 +28,7 @@ class CurationReport:
     source_frames: int
     source_seconds: float
     stages: dict[str, Account]
+    policy: dict[str, Any]
     seconds: float
     new_frames_per_second: float | None
     manifest_sha256: str

@@ -16,7 +16,7 @@ from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
 
 from openwfm.curation.frames import read_frames
-from openwfm.curation.look import LookTaker
+from openwfm.curation.look import LookTaker, Scalers
 from openwfm.curation.record import Clip, Media, Record, RejectedError, VideoFacts
 
 ID_LENGTH = 20
@@ -54,6 +54,7 @@ class Transcode:
         self._file: Path | None = None
         self._position = 0
         self._frames: Iterator[tuple[float, VideoFrame]] = iter(())
+        self._scalers: Scalers = {}
 
     def setup(self) -> None:
         """Nothing to load."""
@@ -66,7 +67,7 @@ class Transcode:
         wanted = _nearest(record.seconds * self.rate)
         if wanted > self.max_frames:
             raise RejectedError("timestamp_gap", f"{record.seconds:.1f} s between few frames")
-        taker = LookTaker(max(wanted, 1), float(self.rate), facts)
+        taker = LookTaker(max(wanted, 1), float(self.rate), facts, self._scalers)
         try:
             frames = _seen(self._resample(record), taker)
             width, height = self._size(facts)
@@ -90,6 +91,7 @@ class Transcode:
     def _seek(self, file: Path, frame: int) -> None:
         if file != self._file or frame < self._position:
             self._file, self._position, self._frames = file, 0, read_frames(file)
+            self._scalers = {}
         for _ in islice(self._frames, frame - self._position):
             pass
         self._position = frame
@@ -173,6 +175,7 @@ class Transcode:
         width, height, *target = self.crop(facts)
         turn = {0: [], 90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}[facts.rotation]
         graph = Graph()
+        graph.threads = 1
         nodes = [
             graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format,

@@ -41,7 +41,9 @@ def decode_clip(data: bytes, name: str) -> UInt8[np.ndarray, "t h w c"]:
     """All frames of an encoded clip. Raises ValueError naming the clip when it does not decode."""
     try:
         with av.open(io.BytesIO(data), "r") as container:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            frames = [
+                frame.to_ndarray(format="rgb24", threads=1) for frame in container.decode(video=0)
+            ]
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"clip {name}: does not decode ({error})") from error
     if not frames:
