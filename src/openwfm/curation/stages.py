@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openwfm.curation.caption import WriteCaption
+from openwfm.curation.captioner import WriteCaption
 from openwfm.curation.config import CurationConfig
 from openwfm.curation.embed import EmbedText
 from openwfm.curation.measure import Measure
