@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from openwfm.curation.caption import WriteCaption, describe, read_sidecar
+from openwfm.curation.caption import describe, read_sidecar
+from openwfm.curation.captioner import WriteCaption
 from openwfm.curation.record import Clip, Source
 
 
