@@ -108,8 +108,9 @@ def describe(tags: Sequence[str], *, content: str = "", key: str = "") -> str:
 
 def _as_shot(tags: Sequence[str], subject: str) -> str:
     """A shot that pans to the left of driving … : the subject comes before the movement."""
-    moves = [name for name in _known(tags, CAMERA) if name not in SHOTS]
-    start = next((SHOTS[name] for name in _known(tags, SHOTS)), "A shot") + subject
+    kind = _known(tags, SHOTS)[:1]
+    moves = [name for name in _known(tags, CAMERA) if name not in kind]
+    start = (SHOTS[kind[0]] if kind else "A shot") + subject
     if moves:
         start += f" that {listing([CAMERA[name][0] for name in moves])}"
     rest = [

@@ -15,6 +15,7 @@ import os
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -102,10 +103,11 @@ class Endpoint:
         )
         self._threads = ThreadPoolExecutor(config.concurrency, thread_name_prefix="endpoint")
         self._lock, self._failures = threading.Lock(), 0
+        self._finish = weakref.finalize(self, _finish, self._threads, self._client)
 
     def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        self._client.close()
+        """Also done when the object is no longer used: stages have no last call."""
+        self._finish()
 
     def ask_all(self, questions: Sequence[Question]) -> list[Answer]:
         """Answers in the order of the questions. Raises EndpointError as `ask` does."""
@@ -175,7 +177,7 @@ class Endpoint:
     def _read(self, response: Any) -> bytes:
         """The body, within its limits of size and time (a server may send a byte now and then)."""
         data, deadline = bytearray(), time.monotonic() + self.config.timeout_seconds
-        for chunk in response.iter_bytes(1 << 16):
+        for chunk in response.iter_bytes():
             data += chunk
             if len(data) > self.config.max_answer_bytes:
                 raise _TryAgain("answer_too_large", f"over {self.config.max_answer_bytes} bytes")
@@ -203,7 +205,7 @@ class Endpoint:
             body = json.loads(data)
             choice = body["choices"][0]
             text, refusal = _said(choice["message"])
-        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise _TryAgain(
                 "bad_answer", clean_text(data[:400].decode(errors="replace"), 120)
             ) from None
@@ -225,6 +227,11 @@ class Endpoint:
             prompt_tokens=_count(counts.get("prompt_tokens")),
             output_tokens=_count(counts.get("completion_tokens")),
         )
+
+
+def _finish(threads: ThreadPoolExecutor, client: Any) -> None:
+    threads.shutdown(wait=False, cancel_futures=True)
+    client.close()
 
 
 def _read_key(variable: str | None) -> str:
