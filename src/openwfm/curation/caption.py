@@ -123,13 +123,12 @@ def _as_shot(tags: Sequence[str], subject: str) -> str:
 
 
 def _as_camera(tags: Sequence[str], subject: str) -> str:
-    camera = listing([CAMERA[name][0] for name in _known(tags, CAMERA)])
-    scene = f" in a scene{subject}" if subject else ""
-    first = [f"The camera {camera}{scene}"]
-    first += [f"while {MOTION[name][1]}" for name in _known(tags, MOTION)[:1]]
+    first = f"The camera {listing([CAMERA[name][0] for name in _known(tags, CAMERA)])}"
+    first += "".join(f" while {MOTION[name][1]}" for name in _known(tags, MOTION)[:1])
+    first += f", in a scene{subject}" if subject else ""
     second = [LIGHT[name][2] for name in _known(tags, LIGHT)[:1]]
     second += [f"the colours are mostly {name}" for name in _known(tags, COLOURS)[:1]]
-    return "; ".join(part for part in (" ".join(first), listing(second)) if part) + "."
+    return "; ".join(part for part in (first, listing(second)) if part) + "."
 
 
 def _as_view(tags: Sequence[str], subject: str) -> str:
