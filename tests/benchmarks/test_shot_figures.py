@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openwfm.benchmarks.shots import TOLERANCE, Score, match, plan, score, wheel_video
+from openwfm.benchmarks.shot_score import TOLERANCE, Score, match, score
+from openwfm.benchmarks.shots import plan, wheel_video
 from openwfm.curation.shots import find_transitions
 from openwfm.simulation.edit import answers
 

