@@ -130,7 +130,8 @@ def test_a_server_that_refuses_everybody_stops_the_run_without_naming_the_key(
 ) -> None:
     monkeypatch.setenv("TEST_KEY", "sk-secret-123")
     caplog.set_level(logging.DEBUG)
-    reply = Reply({"error": "bad key sk-secret-123"}, status, {"Location": "http://127.0.0.1:9/"})
+    said = {"error": "x" * 175 + " bad key sk-secret-123"}
+    reply = Reply(said, status, {"Location": "http://127.0.0.1:9/"})
     with pytest.raises(EndpointError) as caught:
         ask(lambda *_: reply, api_key_env="TEST_KEY")
     assert str(status) in str(caught.value) and "model m" in str(caught.value)
@@ -229,6 +230,9 @@ def test_out_of_order_and_faulty_under_load_each_question_gets_its_own(seed: int
     [
         ({"base_url": "ftp://x"}, "endpoint.base_url=ftp://x"),
         ({"base_url": "127.0.0.1:8000"}, "endpoint.base_url"),
+        ({"base_url": "http://host:port/v1"}, "endpoint.base_url"),
+        ({"base_url": "http:///v1"}, "endpoint.base_url"),
+        ({"base_url": "http://host/v1?key=1"}, "endpoint.base_url"),
         ({"base_url": "http://me:secret@host/v1"}, "no user name"),
         ({"model": ""}, "endpoint.model"),
         ({"attempts": 0}, "endpoint.attempts=0"),

@@ -185,10 +185,14 @@ class Endpoint:
                 raise _TryAgain("timeout", "the body came too slowly")
         return bytes(data)
 
+    def _quoted(self, data: bytes) -> str:
+        """The start of what the server said, fit for a log: without our key, were it in there."""
+        text = data.decode(errors="replace")
+        return clean_text(text.replace(self._key, "***") if self._key else text, 200)
+
     def _refused(self, question: Question, response: Any, data: bytes, attempt: int) -> Answer:
         status = response.status_code
-        said = clean_text(data.decode(errors="replace"), 200)
-        said = said.replace(self._key, "***") if self._key else said
+        said = self._quoted(data)
         if status in HOPELESS:
             raise EndpointError(
                 f"endpoint.base_url={self.config.base_url}: the server answered {status} to model "
@@ -206,9 +210,7 @@ class Endpoint:
             choice = body["choices"][0]
             text, refusal = _said(choice["message"])
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise _TryAgain(
-                "bad_answer", clean_text(data[:400].decode(errors="replace"), 120)
-            ) from None
+            raise _TryAgain("bad_answer", self._quoted(data)) from None
         named = f"{body.get('id', '')} {response.headers.get('x-request-id', '')}"
         others = set(OUR_ID.findall(named)) - {question.id}
         if others or (self.config.require_id and question.id not in named):

@@ -63,7 +63,11 @@ def _check_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.username or parts.password:
         raise ValueError("endpoint.base_url: must hold no user name; see endpoint.api_key_env")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+    try:
+        usable = parts.port != 0 and parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # the port is no number
+        usable = False
+    if not usable or parts.query or parts.fragment:
         raise ValueError(f"endpoint.base_url={url}: must be http(s)://HOST[:PORT][/PATH]")
 
 
