@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from openwfm.curation.caption import WriteCaption
+from openwfm.curation.captioner import WriteCaption
 from openwfm.curation.config import CurationConfig
 from openwfm.curation.frames import read_frames
 from openwfm.curation.measure import Measure

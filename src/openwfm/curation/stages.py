@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openwfm.curation.caption import WriteCaption
+from openwfm.curation.captioner import WriteCaption
 from openwfm.curation.config import CurationConfig
 from openwfm.curation.embed import EmbedText
 from openwfm.curation.measure import Measure
