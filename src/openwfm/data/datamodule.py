@@ -11,13 +11,14 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from openwfm.data.batch import VideoBatch
 from openwfm.data.config import DataConfig
-from openwfm.data.latents import Encode, LatentCache, to_video
+from openwfm.data.latent_shards import LatentShards
+from openwfm.data.latents import Encode, LatentCache, Latents, to_video
 from openwfm.data.order import BatchOrder, split_sources
 from openwfm.data.shards import ShardIndex
 from openwfm.data.shardset import ShardSet
@@ -33,7 +34,7 @@ class Sample:
     fps: float
     caption: str
     video: Float[Tensor, "c t h w"] | None
-    latents: Float[Tensor, "z f y x"] | None
+    latents: Float[Tensor, "z f y x"] | Int[Tensor, "f y x"] | None
     text: Float[Tensor, "n d"] | None
 
 
@@ -46,7 +47,7 @@ class WindowDataset(Dataset[Sample]):
         index: ShardSet,
         frames: FrameCache,
         windows: list[Window],
-        latents: LatentCache | None = None,
+        latents: Latents | None = None,
     ) -> None:
         self.config, self.index, self.frames = config, index, frames
         self.windows, self.latents = windows, latents
@@ -101,9 +102,16 @@ def collate(samples: list[Sample], text_tokens: int) -> VideoBatch:
         fps=torch.tensor([sample.fps for sample in samples]),
         caption=tuple(sample.caption for sample in samples),
         video=_stack([s.video for s in samples]) if first.video is not None else None,
-        latents=_stack([s.latents for s in samples]) if first.latents is not None else None,
+        **_latents([sample.latents for sample in samples]),
         text=_pad([s.text for s in samples], text_tokens) if first.text is not None else None,
     )
+
+
+def _latents(items: list[Tensor | None]) -> dict[str, Tensor]:
+    """As the field of VideoBatch that they belong to."""
+    if items[0] is None:
+        return {}
+    return {"latents" if items[0].is_floating_point() else "tokens": _stack(items)}
 
 
 def _stack(items: list[Tensor | None]) -> Tensor:
@@ -136,7 +144,7 @@ class ShardDataModule(lightning.LightningDataModule):
         super().__init__()
         self.config = config
         self.index: ShardSet | None = None
-        self.latents: LatentCache | None = None
+        self.latents: Latents | None = None
         self._caches: dict[str, FrameCache] = {}
 
     @property
@@ -208,10 +216,19 @@ class ShardDataModule(lightning.LightningDataModule):
         config = self.config if split == "train" else replace(self.config, flip=0.0)
         return WindowDataset(config, self._open(), self.frames(split), self.windows(split), latents)
 
-    def prepare_latents(self, encode: Encode, tokenizer_sha256: str) -> LatentCache:
-        """Open the training split's latent cache, writing it with ``encode`` on first use."""
+    def prepare_latents(self, encode: Encode, tokenizer_sha256: str) -> Latents:
+        """Open the training split's latents, writing them with ``encode`` on first use.
+
+        A folder of `openwfm tokenize shards` is read as it is. Raises ValueError when it is of
+        other clips or another tokenizer, or holds no latents of some window.
+        """
         assert self.config.latents is not None
         windows = self.windows("train")
+        if LatentShards.is_one(self.config.latents):
+            stored = LatentShards.open(self.config.latents)
+            stored.require(self.manifest_sha256, tokenizer_sha256)
+            self.latents = stored.rows(windows)
+            return self.latents
         identity: dict[str, Any] = {
             "manifest": self.manifest_sha256,
             "tokenizer": tokenizer_sha256,
