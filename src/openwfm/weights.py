@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from openwfm.files import atomic_path, read_json, write_json
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
+STATISTICS = "latents.safetensors"  # of a tokenizer's latents, where they were measured
 SCHEMA = 1
 
 

@@ -18,6 +18,7 @@ from openwfm.interop.release_files import read_release, release_tensors
 from openwfm.interop.tokenizer import load_nvidia_tokenizer
 from openwfm.interop.tokenizer_convert import (
     ConvertTokenizerConfig,
+    Found,
     preset_of,
     read_tokenizer,
     write_tokenizer,
@@ -66,34 +67,35 @@ def test_there_are_sixteen() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_configurations_round_trip(
-    name: str, tmp_path: Path, save_archive: Archive
-) -> None:
-    """Whole archive, halves, training checkpoint, safetensors of the release, and our folder."""
+def test_published_configurations_round_trip(name: str, tmp_path: Path) -> None:
+    """To the release's names and back, the config found out from them alone."""
+    tokenizer = tokenizer_of(narrow(name))
+    found = Found(tokenizer, [], None)
+    write_tokenizer(found, tmp_path / "release.safetensors", "release")
+    assert same(read(tmp_path / "release.safetensors"), tokenizer)
+    assert load_file(tmp_path / "release.safetensors").keys() == release_tensors(tokenizer).keys()
+
+
+@pytest.mark.parametrize("name", ["cv8x16x16", "dv4x8x8_360p", "di8x8"])
+def test_every_kind_of_file(name: str, tmp_path: Path, save_archive: Archive) -> None:
+    """Whole archive, halves, training checkpoint, our folder."""
     tokenizer = tokenizer_of(narrow(name))
     tensors = release_tensors(tokenizer)
     levels = tokenizer.config.fsq_levels
     save_archive(tmp_path / "whole" / "autoencoder.jit", tensors)
-    splits = name in ("cv8x16x16", "dv8x8x8", "di8x8")
-    for part in HALVES if splits else ():
+    for part in HALVES:
         save_archive(tmp_path / "split" / f"{part}.jit", half(tensors, part), trace=True)
     bare = {n: t for n, t in tensors.items() if n.endswith((".weight", ".bias"))}
     network = {f"network.{n}": torch.zeros_like(t) for n, t in bare.items()}
     average = {f"ema.network-{n.replace('.', '-')}": t for n, t in bare.items()}
     torch.save({"model": network | average, "iteration": 7}, tmp_path / "model.pt")
-    parts = ("split", "split/encoder.jit", "split/decoder.jit") if splits else ()
-    for source in ("whole", *parts):
+    for source in ("whole", "split", "split/encoder.jit", "split/decoder.jit"):
         assert same(read(tmp_path / source), tokenizer), source
     assert same(read(tmp_path / "model.pt", fsq_levels=levels), tokenizer)
     raw = read(tmp_path / "model.pt", fsq_levels=levels, average=False)
     assert all(not t.any() for t in raw.state_dict().values())
-    for form, out in (("release", "r.safetensors"), ("openwfm", "ours")):
-        found = read_tokenizer(
-            ConvertTokenizerConfig(source=str(tmp_path / "whole"), out="nowhere")
-        )
-        write_tokenizer(found, tmp_path / out, form)
-        assert same(read(tmp_path / out), tokenizer), form
-    assert load_file(tmp_path / "r.safetensors").keys() == tensors.keys()
+    write_tokenizer(Found(tokenizer, [], None), tmp_path / "ours", "openwfm")
+    assert same(read(tmp_path / "ours"), tokenizer)
 
 
 @pytest.mark.parametrize("name, count", [("cv8x8x8", 315), ("dv8x16x16", 326)])

@@ -1,4 +1,4 @@
-"""Archives give their tensors and nothing else: no code of theirs runs, no damage goes unnoticed."""
+"""Archives give their tensors and nothing else: no code runs, no damage goes unnoticed."""
 
 from __future__ import annotations
 
@@ -200,7 +200,6 @@ def test_tensors_stay_inside_their_storage(tmp_path: Path, tree: bytes, message:
 
 def test_a_tree_that_unfolds_without_end_is_refused(tmp_path: Path) -> None:
     """Thirty modules, each twice in the next, hold 2^30 names; a cycle holds endlessly many."""
-    tree = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n0"
     part = tensor_tree("K\x04", "K\x01")[2:-1]
     tree = b"\x80\x02" + part + b"q\x00"
     for level in range(1, 31):
@@ -224,6 +223,18 @@ def test_frozen_archives_say_why_they_do_not_load(tmp_path: Path) -> None:
         read_torchscript(tmp_path / "m.jit")
 
 
+def refuses(path: Path) -> bool:
+    """Whether it raises a ValueError; one that does not name the file fails the test."""
+    try:
+        read_torchscript(path)
+    except ValueError as error:
+        message = str(error)
+    else:
+        return False
+    assert str(path) in message, message
+    return True
+
+
 def test_damage_never_escapes_as_another_error(tmp_path: Path) -> None:
     """Bytes flipped, cut and moved: either the tensors, or a ValueError that names the file."""
     whole = archive(tmp_path / "m.jit", nn.Linear(3, 2)).read_bytes()
@@ -236,11 +247,7 @@ def test_damage_never_escapes_as_another_error(tmp_path: Path) -> None:
             for _ in range(rng.randrange(1, 6)):
                 data[rng.randrange(len(data))] = rng.randrange(256)
         path.write_bytes(bytes(data))
-        try:
-            read_torchscript(path)
-        except ValueError as error:
-            refused += 1
-            assert str(path) in str(error)
+        refused += refuses(path)
     assert refused > 60
 
 
@@ -259,7 +266,4 @@ def test_damaged_trees_never_escape_as_another_error(tmp_path: Path) -> None:
             bytes(data),
             **{name: value for name, value in members.items() if name.startswith("data/")},
         )
-        try:
-            read_torchscript(path)
-        except ValueError as error:
-            assert str(path) in str(error)
+        refuses(path)

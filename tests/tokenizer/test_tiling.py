@@ -59,7 +59,7 @@ def test_tiles_equal_the_whole(name: str) -> None:
 
 
 def test_statistics_of_the_whole_frame_matter() -> None:
-    """Were every tile normalised by itself, the result would be another: the test above can fail."""
+    """Tiles that were normalised by themselves would differ: the test above can fail."""
     tokenizer = scrambled(CLIP)
     video = torch.rand(1, 3, 9, 64, 64) * torch.linspace(0, 2, 64) - 1
     whole, alone = tokenizer.encode(video), tokenizer.encode(video[..., :32])

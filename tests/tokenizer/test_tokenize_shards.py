@@ -1,4 +1,4 @@
-"""Latents in shards equal those of the clips, whoever wrote them and however often it was killed."""
+"""Latents in shards equal those of the clips, whoever wrote them, killed on the way or not."""
 
 from __future__ import annotations
 

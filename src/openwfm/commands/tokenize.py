@@ -31,7 +31,7 @@ def _shards(config: DictConfig) -> int:
 
 def _statistics(config: DictConfig) -> int:
     from openwfm.tokenizer.shards import measure_statistics
-    from openwfm.tokenizer.statistics import STATISTICS
+    from openwfm.weights import STATISTICS
 
     found = measure_statistics(build(config.shards))
     print("channel      mean       std")

@@ -25,7 +25,7 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         count = self.count + other.count
-        share = other.count / count.clamp(min=1)
+        share = other.count.double() / count.clamp(min=1)
         delta = other.mean - self.mean
         return Moments(
             count,

@@ -1,4 +1,4 @@
-"""Any file of a tokenizer in, ours, diffusers' or the release's out (``openwfm convert tokenizer``)."""
+"""``openwfm convert tokenizer``: a tokenizer's files of any kind to ours and to those of others."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from openwfm.tokenizer.autoencoder import VideoTokenizer, load_tokenizer
 from openwfm.tokenizer.config import TokenizerConfig
 from openwfm.tokenizer.presets import PRESETS
 from openwfm.tokenizer.statistics import (
-    STATISTICS,
     LatentStatistics,
     read_release_statistics,
     read_statistics,
     write_statistics,
 )
-from openwfm.weights import CONFIG, TENSORS, plain, save_weights
+from openwfm.weights import CONFIG, STATISTICS, TENSORS, plain, save_weights
 
 FORMATS = ("openwfm", "diffusers", "release")
 RUN_WEIGHTS = "weights"  # in a run folder

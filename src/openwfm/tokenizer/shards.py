@@ -21,7 +21,7 @@ from openwfm.data.running import RunningStatistics
 from openwfm.data.shards import INDEX, ShardWriter
 from openwfm.data.shardset import ShardSet
 from openwfm.data.windows import decode_clip
-from openwfm.files import atomic_path, read_json, sha256_file, write_json
+from openwfm.files import atomic_path, sha256_file, write_json
 from openwfm.tokenizer.autoencoder import VideoTokenizer, load_tokenizer
 from openwfm.tokenizer.files import TRAINING, check_counts, training_window
 from openwfm.tokenizer.statistics import LatentStatistics, write_statistics

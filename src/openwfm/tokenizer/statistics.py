@@ -20,9 +20,7 @@ from torch import Tensor
 
 from openwfm.data.running import RunningStatistics
 from openwfm.files import sha256_file, write_bytes
-from openwfm.weights import TENSORS, read_pickled
-
-STATISTICS = "latents.safetensors"
+from openwfm.weights import STATISTICS, TENSORS, read_pickled
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

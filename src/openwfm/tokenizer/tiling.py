@@ -66,7 +66,7 @@ def encode_tiled(
 def decode_tiled(
     tokenizer: VideoTokenizer, latents: Float[Tensor, "b z f y x"], tile: int
 ) -> Float[Tensor, "b c t h w"]:
-    """Unchecked `VideoTokenizer.decode_chunk` of all latents, in tiles of ``tile`` pixels a side."""
+    """Unchecked `VideoTokenizer.decode_chunk` of all latents; see `encode_tiled`."""
     decoder = tokenizer.decoder
     x = tokenizer.from_latents(rearrange(latents, "b z f y x -> b f y x z"))
     x = decoder.middle(decoder.conv_in(x))
@@ -219,7 +219,7 @@ def _read(x: Tensor, row: _Tile, column: _Tile) -> Tensor:
     return x[:, :, row.read_start : row.read_stop, column.read_start : column.read_stop]
 
 
-class _Reached(Exception):  # noqa: N818 (a signal, not an error)
+class _Reached(Exception):
     def __init__(self, x: Tensor) -> None:
         super().__init__()
         self.x = x
