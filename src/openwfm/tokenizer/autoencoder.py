@@ -19,6 +19,7 @@ from openwfm.tokenizer.checks import (
     Size,
     check_clip,
     check_crop,
+    check_dtype,
     check_indices,
     check_latents,
     check_range,
@@ -72,6 +73,7 @@ class VideoTokenizer(nn.Module):
         check_tile(tile, self.config)
         video = pad_clip(video, self.config, pad)
         check_clip(video, self.config)
+        check_dtype("video", video, self.to_latents.weight)
         check_range(video)
         return self.encode_chunk(video) if tile is None else encode_tiled(self, video, tile)
 
@@ -90,6 +92,7 @@ class VideoTokenizer(nn.Module):
         """
         check_tile(tile, self.config)
         check_latents(latents, self.config)
+        check_dtype("latents", latents, self.from_latents.weight)
         t, h, w = check_crop(crop, latents.shape[2:], self.config)
         video = self.decode_chunk(latents) if tile is None else decode_tiled(self, latents, tile)
         return video[:, :, :t, :h, :w]
