@@ -58,8 +58,9 @@ def read_diffusers_tokenizer(folder: Path | str) -> tuple[VideoTokenizer, Latent
             f"{folder / CONFIG}: {len(mean)} latents_mean and {len(std)} latents_std: must be the "
             f"same multiple of latent_channels={channels}"
         )
-    values = (torch.tensor(part, dtype=torch.float32).view(channels, -1) for part in (mean, std))
-    return tokenizer, LatentStatistics.of_frames(*values, {"source": str(folder / CONFIG)})
+    values = torch.tensor([mean, std], dtype=torch.float32).view(2, channels, -1)
+    facts = {"source": str(folder / CONFIG)}
+    return tokenizer, LatentStatistics.of_frames(values[0], values[1], facts)
 
 
 def write_diffusers_tokenizer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -69,7 +68,7 @@ def release_tensors(tokenizer: VideoTokenizer) -> dict[str, Tensor]:
     config = tokenizer.config
     if config.attention_window is not None:
         raise ValueError(f"tokenizer.attention_window={config.attention_window}: no such release")
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, tensor in tokenizer.state_dict().items():
         if config.is_image:
             tensors[image_name(name)] = tensor.squeeze(2) if tensor.ndim == 5 else tensor
@@ -78,7 +77,7 @@ def release_tensors(tokenizer: VideoTokenizer) -> dict[str, Tensor]:
     return tensors | _constants(tokenizer)
 
 
-def _constants(tokenizer: VideoTokenizer) -> Mapping[str, Tensor]:
+def _constants(tokenizer: VideoTokenizer) -> dict[str, Tensor]:
     config = tokenizer.config
     end = "" if config.is_image else "3d"
     forth, back = f"encoder.patcher{end}", f"decoder.unpatcher{end}"

@@ -212,7 +212,8 @@ def measure_statistics(config: TokenizeShardsConfig) -> LatentStatistics:
     ``source`` holds clips, which are encoded as `tokenize_shards` does, or latents that it wrote.
     Of a discrete tokenizer they are those of its codes.
     """
-    running, facts = RunningStatistics(), {}
+    running = RunningStatistics()
+    parts: Iterator[Tensor | None]
     if isinstance(config.source, str) and LatentShards.is_one(config.source):
         stored = LatentShards.open(config.source)
         stored.require(stored.facts.manifest, sha256_file(Path(config.tokenizer) / TENSORS))
@@ -230,7 +231,7 @@ def measure_statistics(config: TokenizeShardsConfig) -> LatentStatistics:
     return statistics
 
 
-def _stored(stored: LatentShards, tokenizer: VideoTokenizer) -> Iterator[Tensor]:
+def _stored(stored: LatentShards, tokenizer: VideoTokenizer) -> Iterator[Tensor | None]:
     for key in stored.index.keys:
         values = torch.from_numpy(np.array(stored.array(key)))
         yield tokenizer.codes(values) if stored.facts.discrete else values

@@ -30,7 +30,9 @@ from torch.nn import functional as F
 from openwfm.data.running import Moments
 from openwfm.nn.causal import FrameNorm
 from openwfm.nn.wavelet import haar_forward, haar_inverse
+from openwfm.tokenizer.blocks import Level
 from openwfm.tokenizer.config import TokenizerConfig
+from openwfm.tokenizer.networks import Decoder, Encoder
 
 if TYPE_CHECKING:
     from openwfm.tokenizer.autoencoder import VideoTokenizer
@@ -75,12 +77,16 @@ def decode_tiled(
     return x.permute(0, 4, 1, 2, 3)
 
 
+def _levels(network: Encoder | Decoder) -> list[Level]:
+    return [level for level in network.levels if isinstance(level, Level)]
+
+
 def _encoder_stages(tokenizer: VideoTokenizer) -> Iterator[_Stage]:
     """The first level from pixels, then block by block."""
     encoder, config = tokenizer.encoder, tokenizer.config
     p, image = config.patch_size, config.is_image
     pixels = 1
-    for index, level in enumerate(encoder.levels):
+    for index, level in enumerate(_levels(encoder)):
         ops: list[Op] = []
         modules: list[nn.Module] = []
         reach = 0
@@ -113,16 +119,16 @@ def _decoder_stages(tokenizer: VideoTokenizer) -> Iterator[_Stage]:
     decoder, config = tokenizer.decoder, tokenizer.config
     p, image = config.patch_size, config.is_image
     flat: list[tuple[nn.Module, bool]] = []  # and whether it doubles rows and columns
-    for level in reversed(decoder.levels):
+    for level in reversed(_levels(decoder)):
         flat += [(block, False) for block in level.blocks]
         flat += [] if level.resample is None else [(level.resample, True)]
     last = max((i for i, (_, doubles) in enumerate(flat) if doubles), default=len(flat))
     pixels, index = config.spatial_compression, 0
     while index < min(last, len(flat)):
         module, doubles = flat[index]
-        scale, reach = Fraction(2 if doubles else 1), 1 if doubles else 2
-        yield _Stage([module], [module], scale, 1, reach, pixels)
-        pixels //= int(scale)
+        scale, reach = (2, 1) if doubles else (1, 2)
+        yield _Stage([module], [module], Fraction(scale), 1, reach, pixels)
+        pixels //= scale
         index += 1
     scale = 2 if last < len(flat) else 1
     modules = [module for module, _ in flat[index:]]
