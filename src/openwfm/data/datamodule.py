@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from openwfm.data.config import DataConfig
 from openwfm.data.dataset import Collate, Sample, WindowDataset
 from openwfm.data.images import open_pictures
-from openwfm.data.latents import Encode, LatentCache
+from openwfm.data.latent_shards import LatentShards
+from openwfm.data.latents import Encode, LatentCache, Latents
 from openwfm.data.order import BatchOrder, JointOrder, equal_batches, split_sources
 from openwfm.data.shards import ShardIndex
 from openwfm.data.shardset import ShardSet
@@ -29,7 +30,7 @@ class ShardDataModule(lightning.LightningDataModule):
         super().__init__()
         self.config = config
         self.index: ShardSet | None = None
-        self.latents: LatentCache | None = None
+        self.latents: Latents | None = None
         self._caches: dict[str, FrameCache] = {}
 
     @property
@@ -136,10 +137,19 @@ class ShardDataModule(lightning.LightningDataModule):
         windows += self.images()
         return WindowDataset(config, index, frames, windows, self.latents, self.pictures())
 
-    def prepare_latents(self, encode: Encode, tokenizer_sha256: str) -> LatentCache:
-        """Open the training split's latent cache, writing it with ``encode`` on first use."""
+    def prepare_latents(self, encode: Encode, tokenizer_sha256: str) -> Latents:
+        """Open the training split's latents, writing them with ``encode`` on first use.
+
+        A folder of `openwfm tokenize shards` is read as it is. Raises ValueError when it is of
+        other clips or another tokenizer, or holds no latents of some window.
+        """
         assert self.config.latents is not None
         windows = self.windows("train")
+        if LatentShards.is_one(self.config.latents):
+            stored = LatentShards.open(self.config.latents)
+            stored.require(self.manifest_sha256, tokenizer_sha256)
+            self.latents = stored.rows(windows)
+            return self.latents
         if len(sizes := self.frames("train").sizes) > 1:
             raise ValueError(
                 f"data.latents={self.config.latents}: needs clips of one size, not {list(sizes)}"

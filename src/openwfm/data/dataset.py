@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from openwfm.data.batch import VideoBatch
 from openwfm.data.config import DataConfig
-from openwfm.data.latents import LatentCache, to_video
+from openwfm.data.latents import Latents, to_video
 from openwfm.data.shardset import ShardSet
 from openwfm.data.windows import FrameCache, Size, Window
 from openwfm.randomness import numpy_generator
@@ -31,7 +31,7 @@ class Sample:
     fps: float
     caption: str
     video: Float[Tensor, "c t h w"] | None
-    latents: Float[Tensor, "z f y x"] | None
+    latents: Float[Tensor, "z f y x"] | Int[Tensor, "f y x"] | None
     text: Float[Tensor, "n d"] | None
 
 
@@ -47,7 +47,7 @@ class WindowDataset(Dataset[Sample]):
         index: ShardSet,
         frames: FrameCache,
         windows: list[Window],
-        latents: LatentCache | None = None,
+        latents: Latents | None = None,
         pictures: FrameCache | None = None,
     ) -> None:
         self.config, self.index, self.frames = config, index, frames
@@ -113,9 +113,16 @@ def collate(samples: list[Sample], text_tokens: int) -> VideoBatch:
         fps=torch.tensor([sample.fps for sample in samples]),
         caption=tuple(sample.caption for sample in samples),
         video=_stack([s.video for s in samples]) if first.video is not None else None,
-        latents=_stack([s.latents for s in samples]) if first.latents is not None else None,
+        **_latents([sample.latents for sample in samples]),
         text=_pad([s.text for s in samples], text_tokens) if first.text is not None else None,
     )
+
+
+def _latents(items: list[Tensor | None]) -> dict[str, Tensor]:
+    """As the field of VideoBatch that they belong to."""
+    if items[0] is None:
+        return {}
+    return {"latents" if items[0].is_floating_point() else "tokens": _stack(items)}
 
 
 def _stack(items: list[Tensor | None]) -> Tensor:
