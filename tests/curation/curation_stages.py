@@ -11,8 +11,8 @@ import numpy as np
 from openwfm.curation.captioner import WriteCaption
 from openwfm.curation.config import CurationConfig
 from openwfm.curation.frames import read_frames
-from openwfm.curation.measure import Measure
 from openwfm.curation.probe import Probe
+from openwfm.curation.quality import MeasureQuality
 from openwfm.curation.record import Clip, Record, Source
 from openwfm.curation.stages import Phases, shortest
 from openwfm.curation.transcode import Transcode
@@ -70,7 +70,7 @@ def make_phases(config: CurationConfig) -> Phases:
                 size=config.size, aspect=config.aspect, fps=config.fps, crf=config.crf,
                 keyframe_interval=config.keyframe_interval, max_seconds=config.max_seconds,
             ),
-            Measure(),
+            MeasureQuality(),
         ),
         caption=(WriteCaption(), CountLetters()),
     )  # fmt: skip

@@ -30,7 +30,7 @@ CHOICES = [
 
 def node(group: str, choice: str, *more: str, folder: Path) -> Any:
     paths = [f"in={folder}", f"out={folder}x"]
-    config = compose("curate", [*paths, f"+curation/{group}={choice}", *more], unchecked=True)
+    config = compose("curate", [*paths, f"curation/{group}={choice}", *more], unchecked=True)
     return config.curation[group]
 
 

@@ -99,7 +99,7 @@ def _counts_add_up(out: Path, report: CurationReport) -> None:
         assert stage["received"] + stage["created"] == stage["passed"] + stage["rejected"]
 
 
-def test_defects_are_rejected_and_duplicates_keep_the_first(tmp_path) -> None:
+def test_defects_are_rejected_and_the_better_of_two_copies_stays(tmp_path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
     raw.mkdir()
     live = scene(40, seed=1)
@@ -110,7 +110,7 @@ def test_defects_are_rejected_and_duplicates_keep_the_first(tmp_path) -> None:
     rows = ShardIndex.open(out).manifest().to_pylist()
     verdicts = [(r["path"], r["reason"]) for r in rows if r["record"] == "clip"]
     assert verdicts == [
-        ("a.mp4", None), ("a.mp4", "frozen"), ("b.mp4", "black"), ("b.mp4", "duplicate")
+        ("a.mp4", "duplicate"), ("a.mp4", "frozen"), ("b.mp4", "black"), ("b.mp4", None)
     ]  # fmt: skip
 
 

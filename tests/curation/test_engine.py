@@ -78,7 +78,9 @@ def test_here_a_bug_stays_with_its_task(tmp_path, caplog) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_ray_gives_the_bytes_that_processes_give(tmp_path) -> None:
+def test_ray_gives_the_bytes_that_processes_give(tmp_path, monkeypatch) -> None:
+    here = str(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, *sys.path]))  # of its workers
     pytest.importorskip("ray")
     raw = tmp_path / "raw"
     good(raw, 3)

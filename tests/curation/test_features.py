@@ -102,7 +102,8 @@ def test_a_brighter_copy_is_nearer_than_another_scene(encoder: EfficientNetEncod
     )
     assert original.dtype == np.float32 and original.shape == (encoder.width,) == (256,)
     assert np.linalg.norm(original) == pytest.approx(1, abs=1e-6)
-    assert original @ copy > 0.85 > original @ other + 0.1
+    assert original @ copy > 0.85
+    assert original @ copy > original @ other + 0.05
 
 
 CODE = """
@@ -114,7 +115,7 @@ torch.set_num_threads(1)
 stage = EmbedClip(EfficientNetConfig(num_stills=2))
 stage.setup()
 media = stage.process(clip_of(look(1)))[0].media
-print(hashlib.sha256(media.embedding.tobytes() + media.signature.tobytes()).hexdigest())
+print(hashlib.sha256(media.embedding.tobytes()).hexdigest())
 """
 
 
@@ -125,11 +126,10 @@ def test_the_stage_gives_the_same_bytes_in_any_process() -> None:
     (clip,) = stage.process(clip_of(seen))
     assert isinstance(clip, Clip) and clip.media is not None
     media = clip.media
-    assert media.embedding is not None and media.signature is not None
-    assert media.signature.shape == (12, 64) and media.signature.dtype == np.uint8
+    assert media.embedding is not None
     assert clip.scores == {"kept": 1.0} and clip.evidence["embed"]["width"] == 256
     json.dumps(clip.evidence)
-    digest = hashlib.sha256(media.embedding.tobytes() + media.signature.tobytes()).hexdigest()
+    digest = hashlib.sha256(media.embedding.tobytes()).hexdigest()
     code = CODE.format(folder=str(Path(__file__).parent))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == digest

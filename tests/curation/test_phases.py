@@ -15,10 +15,10 @@ from curation_videos import scene, write_video
 
 from openwfm.curation import manifest as manifest_module
 from openwfm.curation import pack as pack_module
-from openwfm.curation.caption import WriteCaption
+from openwfm.curation.captioner import WriteCaption
 from openwfm.curation.config import CurationConfig
-from openwfm.curation.measure import Measure
 from openwfm.curation.policy import PolicyConfig
+from openwfm.curation.quality import MeasureQuality
 from openwfm.curation.record import Clip, Record, RejectedError
 from openwfm.curation.stages import Phases
 from openwfm.data.shards import ShardIndex
@@ -26,7 +26,7 @@ from openwfm.data.shards import ShardIndex
 CALLS: Counter[str] = Counter()
 
 
-class CountedMeasure(Measure):
+class CountedMeasure(MeasureQuality):
     def process(self, record: Record) -> list[Record]:
         CALLS["measure"] += 1
         (clip,) = super().process(record)
@@ -157,7 +157,7 @@ def test_failed_captions_cost_their_clip_and_are_tried_again(tmp_path) -> None:
     assert tree(out) == tree(tmp_path / "whole")
 
 
-class Buggy(Measure):
+class Buggy(MeasureQuality):
     def process(self, record: Record) -> list[Record]:
         if record.path in FAIL:
             raise ZeroDivisionError("a bug")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, asdict, fields, replace
+from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openwfm.config import build, compose, config_folder
 from openwfm.curation.config import CurationConfig
-from openwfm.curation.policy import PolicyConfig, Rule, content_category
+from openwfm.curation.policy import DedupConfig, PolicyConfig, Rule, content_category
 from openwfm.curation.record import Clip
 
 NANO = build(compose("curate", ["in=/", "out=/x"]).curation.policy)
@@ -128,10 +128,10 @@ def test_bad_tables_name_key_value_and_rule(table, message) -> None:
 def test_weights_and_distances_are_checked() -> None:
     with pytest.raises(ValueError, match=r"policy\.weights\.a=0: must be above 0"):
         PolicyConfig(rules={}, weights={"a": 0})
-    from openwfm.curation.policy import DedupConfig
-
-    with pytest.raises(ValueError, match=r"policy\.dedup\.distance=256: must be in"):
-        DedupConfig(distance=256)
+    with pytest.raises(ValueError, match=r"policy\.dedup\.copies=2: must be in"):
+        DedupConfig(copies=2)
+    with pytest.raises(ValueError, match=r"target_fraction=0.3: must be null when"):
+        DedupConfig(epsilon=0.1, target_fraction=0.3)
 
 
 @pytest.mark.parametrize(
@@ -179,14 +179,16 @@ def test_shipped_config_names_every_field_with_its_default(tmp_path) -> None:
     (tmp_path / "raw").mkdir()
     config = compose("curate", [f"in={tmp_path}/raw", f"out={tmp_path}/out"])
     built = build(config.curation)
-    assert set(config.curation) == {"_target_", *(item.name for item in fields(CurationConfig))}
+    optional = {"aesthetic", "rewrite", "vlm"}  # groups whose default choice is none
+    names = {item.name for item in fields(CurationConfig)} - optional
+    assert set(config.curation) == {"_target_", *names}
     for item in fields(CurationConfig):
         if item.default is not MISSING:
             assert getattr(built, item.name) == item.default, item.name
     assert set(config.curation.policy) == {
         "_target_", *(item.name for item in fields(PolicyConfig))
     }  # fmt: skip
-    assert asdict(built.policy)["dedup"] == {"distance": 1.0}
+    assert built.policy.dedup == DedupConfig()
 
 
 @pytest.mark.parametrize(

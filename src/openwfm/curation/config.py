@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
+from openwfm.curation.aesthetic import AestheticConfig
+from openwfm.curation.captioner import CaptionerConfig, RewriteConfig
+from openwfm.curation.features import EfficientNetConfig, EncoderConfig
+from openwfm.curation.motion import SOURCES
 from openwfm.curation.policy import PolicyConfig
 from openwfm.curation.storage import is_remote, local_path
+from openwfm.curation.vlm import VlmFilterConfig
 
 # Raise when the code of a stage changes what it makes: finished work is then redone.
-MEASURE_VERSION = 3
-CAPTION_VERSION = 1
+MEASURE_VERSION = 4
+CAPTION_VERSION = 2
 
 ASPECTS = ("square", "keep")
 ENGINES = ("local", "ray")
@@ -26,6 +32,11 @@ class CurationConfig:
     frame rate; ``crf`` the H.264 quality (0 to 51, lower is better); ``keyframe_interval`` in
     frames bounds what a random access decodes; ``threshold`` is the shot detector's. Shots over
     ``max_seconds`` are divided, shots under ``min_shot_seconds`` are not even measured.
+
+    What is measured: ``motion`` by optical ``flow`` or the codec's ``vectors``; ``overlay`` looks
+    for text laid over the film; ``encoder`` embeds clips, for content types, search and near
+    duplicates; ``aesthetic`` and ``vlm`` are optional models. ``caption`` and ``rewrite`` say how
+    captions are made.
 
     ``policy`` decides which clips are kept; another policy redoes no measurement. ``engine`` is
     ``local`` (processes) or ``ray`` (Ray Data, on the cluster at ``ray_address`` or one of this
@@ -46,6 +57,13 @@ class CurationConfig:
     threshold: float = 0.4
     min_shot_seconds: float = 0.5
     max_seconds: float = 10.0
+    motion: str = "flow"
+    overlay: bool = True
+    encoder: EncoderConfig = field(default_factory=EfficientNetConfig)
+    aesthetic: AestheticConfig | None = None
+    vlm: VlmFilterConfig | None = None
+    caption: CaptionerConfig = field(default_factory=CaptionerConfig)
+    rewrite: RewriteConfig | None = None
     text_encoder: str = "minilm-l6-v2"
     max_shard_samples: int = 512
 
@@ -54,6 +72,7 @@ class CurationConfig:
         rules = (
             ("engine", self.engine in ENGINES, f"one of {', '.join(ENGINES)}"),
             ("workers", self.workers >= 0, "at least 0 (0 and 1 run in this process)"),
+            ("motion", self.motion in SOURCES, f"one of {', '.join(SOURCES)}"),
             ("aspect", self.aspect in ASPECTS, f"one of {', '.join(ASPECTS)}"),
             ("size", self.size >= 16 and self.size % 2 == 0, "even and at least 16"),
             (
@@ -106,11 +125,28 @@ class CurationConfig:
             "size", "aspect", "fps", "crf", "keyframe_interval", "threshold",
             "min_shot_seconds", "max_seconds",
         )  # fmt: skip
-        return {"version": MEASURE_VERSION, **{name: getattr(self, name) for name in names}}
+        models = ("motion", "overlay", "encoder", "aesthetic", "vlm")
+        return {
+            "version": MEASURE_VERSION,
+            **{name: getattr(self, name) for name in names},
+            **{name: _described(getattr(self, name)) for name in models},
+        }
 
     def caption_recipe(self) -> dict[str, Any]:
         """The settings that change the captions of a clip, beside what was measured of it."""
-        return {"version": CAPTION_VERSION, "text_encoder": self.text_encoder}
+        return {
+            "version": CAPTION_VERSION,
+            "caption": _described(self.caption),
+            "rewrite": _described(self.rewrite),
+            "text_encoder": self.text_encoder,
+        }
+
+
+def _described(value: Any) -> Any:
+    """A setting as plain JSON; of a config also its class, since classes may share fields."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return {"kind": type(value).__name__, **json.loads(json.dumps(asdict(value)))}
 
 
 def _parts(location: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The decision over all clips of all sources: the policy's rules, then duplicates.
 
-It reads scores and signatures, never video, so another policy costs seconds.
+It reads scores, thumbnails and embeddings, never video, so another policy costs seconds.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Int
 
-from openwfm.curation.dedup import find_duplicates
 from openwfm.curation.pipeline import Account
 from openwfm.curation.policy import DedupConfig, PolicyConfig
 from openwfm.curation.record import Clip, Rejection
+from openwfm.curation.semdedup import find_copies, find_duplicate_groups, preference
 from openwfm.curation.work import MeasuredWork
 
 # Position of each repeated clip → position of the clip that it repeats.
@@ -67,21 +68,46 @@ def _repeats(clip: Clip) -> str:
 
 
 def find_repeats(clips: Sequence[Clip], work: MeasuredWork, config: DedupConfig) -> dict[int, int]:
-    """Clips of the same bytes, and clips whose thumbnails are those of an earlier one."""
-    first: dict[str, int] = {}
-    found = {
-        position: first[clip.id]
-        for position, clip in enumerate(clips)
-        if first.setdefault(clip.id, position) != position
-    }
-    single = [position for position in range(len(clips)) if position not in found]
-    signatures = [_signature(work, clips[position]) for position in single]
-    near = find_duplicates(signatures, config.distance)
-    return found | {single[later]: single[earlier] for later, earlier in near.items()}
+    """Position of each clip that goes → of the one that stays: first copies of one film, then,
+    where the config asks for it, clips whose embeddings are too much alike."""
+    if not clips:
+        return {}
+    keys = [[_preferred(clip, name) for name in config.prefer] for clip in clips]
+    order = preference(np.array(keys, dtype=np.float64).reshape(len(clips), len(config.prefer)))
+    signatures = [_array(work, clip, "signature") for clip in clips]
+    copies = find_copies(signatures, order, epsilon=config.copies)
+    found = _gone(copies.leader)
+    if config.epsilon is None and config.target_fraction is None:
+        return found
+    left = np.flatnonzero(copies.kept)
+    rank = np.empty(len(clips), dtype=np.int64)
+    rank[order] = np.arange(len(clips))
+    alike = find_duplicate_groups(
+        np.stack([_array(work, clips[at], "embedding") for at in left]),
+        np.argsort(rank[left]),
+        epsilon=config.epsilon,
+        target_fraction=config.target_fraction,
+    )
+    near = {int(left[at]): int(left[leader]) for at, leader in _gone(alike.leader).items()}
+    # A copy whose film went too repeats what its film repeats.
+    return {at: near.get(leader, leader) for at, leader in found.items()} | near
 
 
-def _signature(work: MeasuredWork, clip: Clip) -> np.ndarray:
-    signature = work.array(clip, "signature")
-    if signature is None:
-        raise ValueError(f"clip {clip.name}: no stage made the signature that deduplication needs")
-    return signature
+def _gone(leader: Int[np.ndarray, " n"]) -> dict[int, int]:
+    return {at: int(of) for at, of in enumerate(leader.tolist()) if of != at}
+
+
+def _preferred(clip: Clip, name: str) -> float:
+    if name not in clip.scores:
+        raise ValueError(
+            f"policy.dedup.prefer: {name}: clip {clip.name} has no such score; "
+            f"known: {', '.join(sorted(clip.scores)) or 'none'}"
+        )
+    return clip.scores[name]
+
+
+def _array(work: MeasuredWork, clip: Clip, kind: str) -> np.ndarray:
+    array = work.array(clip, kind)
+    if array is None:
+        raise ValueError(f"clip {clip.name}: no stage made the {kind} that deduplication needs")
+    return array

@@ -196,7 +196,7 @@ def signature(thumbs: UInt8[np.ndarray, "t v u"]) -> UInt8[np.ndarray, "t n"]:
 
 
 class EmbedClip:
-    """Sets the clip's embedding and its thumbnail signature.
+    """Sets the clip's embedding.
 
     An embedding that `ClassifyContent` made with the same encoder is taken over.
     """
@@ -218,6 +218,6 @@ class EmbedClip:
         earlier = record.evidence.get("content", {}).get("encoder")
         if embedding is None or earlier != self.encoder.name:
             embedding = self.encoder.embed(look)
-        media = replace(record.media, embedding=embedding, signature=signature(look.thumbs))
+        media = replace(record.media, embedding=embedding)
         facts = {"encoder": self.encoder.name, "width": self.encoder.width}
         return [replace(record, media=media, evidence={**record.evidence, self.name: facts})]

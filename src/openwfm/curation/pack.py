@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from openwfm.curation.embeddings import write_embeddings
 from openwfm.curation.manifest import clip_json, manifest
 from openwfm.curation.phases import Captioned
-from openwfm.curation.record import Source
+from openwfm.curation.record import Clip, Source
 from openwfm.curation.storage import LocalFolder, RemoteFolder
 from openwfm.curation.work import CaptionedWork, MeasuredWork
 from openwfm.data.shards import INDEX, MANIFEST, RESOLUTIONS, ShardWriter, bucket
@@ -60,8 +63,18 @@ def pack(
             }
             name = bucket(clip.width, clip.height, clip.num_frames / clip.fps)
             writer.add(name, clip.id, clip.source, members)
+        _embeddings(root, measured, kept)
         writer.finish(rows, fingerprint)
         return Packed(num_clips=len(kept), manifest_sha256=sha256_file(root / MANIFEST))
+
+
+def _embeddings(root: Path, measured: MeasuredWork, kept: Sequence[Clip]) -> None:
+    """What search reads; nothing where no stage embeds clips."""
+    arrays = [measured.array(clip, "embedding") for clip in kept]
+    vectors = [array for array in arrays if array is not None]
+    if len(vectors) == len(kept) and kept:
+        encoder = str(kept[0].evidence["embed"]["encoder"])
+        write_embeddings(root, [clip.id for clip in kept], np.stack(vectors), encoder)
 
 
 def _present(out: LocalFolder | RemoteFolder, fingerprint: str) -> Packed | None:

@@ -74,16 +74,35 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class DedupConfig:
-    """``distance`` is the mean grey-level difference (0 to 255) of aligned thumbnails below which
-    two clips are one; clips with the same bytes are always one.
+    """``copies`` is the largest distance (1 - cosine) of clips that aligned thumbnails may then
+    confirm to be one film, differently encoded, scaled, lit or trimmed. ``epsilon`` is that of
+    embeddings below which clips are too much alike, and ``target_fraction`` the share of clips to
+    remove for being alike, instead of it; None: only copies go.
+
+    Of each group the clip stays that comes first by ``prefer``: scores, larger first, then the
+    place in the input.
     """
 
-    distance: float = 1.0
+    copies: float = 0.05
+    epsilon: float | None = None
+    target_fraction: float | None = None
+    prefer: tuple[str, ...] = ("source_side", "technical")
 
     def __post_init__(self) -> None:
-        if not _is_number(self.distance) or not 0 <= self.distance <= 255:
+        object.__setattr__(self, "prefer", tuple(self.prefer))
+        for name in ("copies", "epsilon"):
+            value = getattr(self, name)
+            if (value is not None or name == "copies") and not (
+                _is_number(value) and 0 <= value <= 0.5
+            ):
+                raise ValueError(f"policy.dedup.{name}={value}: must be in [0, 0.5] (1 - cosine)")
+        share = self.target_fraction
+        if share is not None and not (_is_number(share) and 0 <= share < 1):
+            raise ValueError(f"policy.dedup.target_fraction={share}: must be in [0, 1) (a share)")
+        if self.epsilon is not None and share is not None:
             raise ValueError(
-                f"policy.dedup.distance={self.distance}: must be in [0, 255] (grey levels)"
+                f"policy.dedup.target_fraction={share}: must be null when policy.dedup.epsilon="
+                f"{self.epsilon} is given"
             )
 
 

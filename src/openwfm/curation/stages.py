@@ -1,19 +1,24 @@
-"""The nano pipeline, in order: cheap before costly, and captions for survivors only."""
+"""The stages in order: cheap before costly, and captions for survivors only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openwfm.curation.captioner import WriteCaption
+from openwfm.curation.captioner import RewriteCaption, WriteCaption
 from openwfm.curation.config import CurationConfig
+from openwfm.curation.content import ClassifyContent
 from openwfm.curation.embed import EmbedText
-from openwfm.curation.measure import Measure
+from openwfm.curation.features import EmbedClip
+from openwfm.curation.motion import MeasureMotion
+from openwfm.curation.overlay import FindText
 from openwfm.curation.pipeline import Filter, Stage
 from openwfm.curation.probe import Probe
+from openwfm.curation.quality import MeasureQuality
 from openwfm.curation.record import Clip
 from openwfm.curation.shots import SplitShots
 from openwfm.curation.transcode import Transcode
+from openwfm.curation.vlm import VlmFilter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +50,18 @@ def build_phases(config: CurationConfig) -> Phases:
                 keyframe_interval=config.keyframe_interval,
                 max_seconds=config.max_seconds,
             ),
-            Measure(),
+            MeasureMotion(config.motion),
+            MeasureQuality(config.aesthetic),
+            *((FindText(),) if config.overlay else ()),
+            *((VlmFilter(config.vlm),) if config.vlm else ()),
+            ClassifyContent(config.encoder),
+            EmbedClip(config.encoder),
         ),
-        caption=(WriteCaption(), EmbedText(config.text_encoder)),
+        caption=(
+            WriteCaption(config.caption),
+            *((RewriteCaption(config.rewrite),) if config.rewrite else ()),
+            EmbedText(config.text_encoder),
+        ),
     )
 
 
