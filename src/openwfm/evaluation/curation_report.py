@@ -10,8 +10,8 @@ from typing import Any
 
 from openwfm.evaluation.charts import bar_chart, histogram
 from openwfm.evaluation.curation_inputs import CurationInputs, Picture
-from openwfm.evaluation.page import cards, charts, chips, page, paragraph, section, table
 from openwfm.files import write_text
+from openwfm.page import cards, charts, chips, page, paragraph, section, table
 
 MAX_TAGS = 24
 STRIPS = """<style>
