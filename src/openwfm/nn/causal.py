@@ -126,6 +126,8 @@ def tap_matrices(weight: Float[Tensor, "d c 3 1 1"]) -> tuple[Float[Tensor, "3 c
 class SpatialConv(Derives, nn.Conv3d):
     """1×3×3, zero padding of one pixel. With stride 2 the padding is right and bottom only."""
 
+    bias: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, (1, 3, 3), (1, stride, stride))
 
@@ -143,6 +145,8 @@ class TemporalConv(Derives, nn.Conv3d):
     With stride s the left padding is 3 - s frames, so that t frames become (t - s) // s + 1. Later
     chunks of a stream have the end of the chunk before there. ``residual`` is added to the result.
     """
+
+    bias: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, (3, 1, 1), (stride, 1, 1))
@@ -225,7 +229,7 @@ class FactorizedConv(nn.Module):
         self.time = TemporalConv(out_channels, out_channels) if time else None
 
     @property
-    def last(self) -> nn.Conv3d:
+    def last(self) -> SpatialConv | TemporalConv:
         """The convolution whose output leaves."""
         return self.space if self.time is None else self.time
 

@@ -19,7 +19,7 @@ class Encoder(Derives):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.cells = {"patch_size": config.patch_size, "image": config.is_image}
+        self.patch_size, self.image = config.patch_size, config.is_image
         groups, last, joins = config.num_groups, len(config.widths) - 1, not config.is_image
         width = config.channels
         self.conv_in = FactorizedConv(config.num_bands, width, time=joins)
@@ -45,7 +45,7 @@ class Encoder(Derives):
         self, cells: Float[Tensor, "b t h w d"], past: Past | None = None
     ) -> Float[Tensor, "b f y x z"]:
         """Of pixels by cell (`openwfm.nn.wavelet.to_cells`): the wavelet is in the first kernel."""
-        fold = partial(bands_of_cells, **self.cells)
+        fold = partial(bands_of_cells, patch_size=self.patch_size, image=self.image)
         (weight,) = self.derived("cells", fold, self.conv_in.space.weight)
         x = convolve(cells, weight, self.conv_in.space.bias, 1)
         return self._body(x if self.conv_in.time is None else self.conv_in.time(x, past), past)
@@ -66,7 +66,7 @@ class Decoder(Derives):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.cells = {"patch_size": config.patch_size, "image": config.is_image}
+        self.patch_size, self.image = config.patch_size, config.is_image
         groups, last, joins = config.num_groups, len(config.widths) - 1, not config.is_image
         width = config.widths[-1]
         self.conv_in = FactorizedConv(config.z_channels, width, time=joins)
@@ -95,7 +95,7 @@ class Decoder(Derives):
     ) -> Float[Tensor, "b t h w d"]:
         """Pixels by cell (`openwfm.nn.wavelet.from_cells`): the wavelet is in the last kernel."""
         x, conv = self._body(z, past), self.conv_out.last
-        fold = partial(cells_of_bands, **self.cells)
+        fold = partial(cells_of_bands, patch_size=self.patch_size, image=self.image)
         weight, bias = self.derived("cells", fold, conv.weight, conv.bias)
         if self.conv_out.time is None:
             return convolve(x, weight, bias, 1)
