@@ -83,7 +83,7 @@ def find_repeats(clips: Sequence[Clip], work: MeasuredWork, config: DedupConfig)
     rank = np.empty(len(clips), dtype=np.int64)
     rank[order] = np.arange(len(clips))
     alike = find_duplicate_groups(
-        np.stack([_array(work, clips[at], "embedding") for at in left]),
+        np.stack([_array(work, clips[at], "embedding") for at in left.tolist()]),
         np.argsort(rank[left]),
         epsilon=config.epsilon,
         target_fraction=config.target_fraction,

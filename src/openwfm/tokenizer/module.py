@@ -108,7 +108,7 @@ class TokenizerModule(LightningModule):
             )
             self._log("train/adversarial", adversarial, batch)
             self._log("train/adversarial_factor", factor, batch)
-        optimizer = self.optimizers()[0]  # type: ignore[index]
+        optimizer: Any = self.optimizers()[0]  # type: ignore[index]
         optimizer.zero_grad()
         self.manual_backward(reconstruction, gradient)
         self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
