@@ -18,6 +18,7 @@ BASE = {
     "signatures",
     "stages",
     "provenance",
+    "page",
 }
 MODELS = {"tokenizer", "diffusion", "autoregressive", "posttraining", "world", "evaluation"}
 
@@ -27,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"nn"},
     "text": set(),
     "simulation": {"data", "text"},
-    "curation": {"data", "text"},
+    "curation": {"nn", "data", "text"},
     "envs": {"simulation"},
     "guardrails": set(),
     "tokenizer": {"nn", "data"},
@@ -37,7 +38,16 @@ ALLOWED: dict[str, set[str]] = {
     "world": {"nn", "data", "text", "tokenizer", "diffusion", "autoregressive", "interop"},
     "evaluation": {"nn", "data", "text", "tokenizer", "diffusion", "world"},
     "callbacks": {"data", "world", "evaluation"},
-    "benchmarks": {"nn", "data", "tokenizer", "diffusion", "interop", "simulation", "curation"},
+    "benchmarks": {
+        "nn",
+        "data",
+        "tokenizer",
+        "diffusion",
+        "interop",
+        "simulation",
+        "curation",
+        "evaluation",
+    },
 }
 HEAVY = {"mujoco", "transformers", "onnxruntime", "pycolmap", "ray", "cv2", "diffusers"}
 FILES = sorted(SOURCE.rglob("*.py"))

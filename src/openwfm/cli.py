@@ -16,6 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 VERBS = {
     "simulate": "film raw footage with MuJoCo (openwfm simulate footage out=…)",
     "curate": "raw videos → shards (openwfm curate in=… out=…)",
+    "search": "clips by words or by example (openwfm search in=SHARDS query=…)",
     "convert": "LeRobot datasets → shards, and back (openwfm convert lerobot in=… out=…)",
     "train": "train a tokenizer or a world model (openwfm train experiment=…)",
     "tokenize": "a video to latents and back (openwfm tokenize in=… out=…)",

@@ -17,6 +17,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+import torch.nn.functional as F
 from av.container import InputContainer
 from einops import rearrange
 from jaxtyping import Float, UInt8
@@ -91,7 +92,7 @@ def _decoded(container: InputContainer, stream: Any, path: Path | str) -> Iterat
             if frame is None:
                 return
             turns = round(getattr(frame, "rotation", 0) / 90)
-            image = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+            image = np.rot90(frame.to_ndarray(format="rgb24", threads=1), turns)
         if size not in (None, image.shape):
             raise ValueError(f"{path}: its frames change size")
         size = image.shape
@@ -224,3 +225,20 @@ def side_by_side(videos: list[UInt8[Tensor, "t h w c"]]) -> UInt8[Tensor, "t h w
     """Videos of equal size and length next to each other, two pixels apart."""
     gap = torch.nn.functional.pad(torch.stack(videos), (0, 0, 0, 2), value=255)
     return rearrange(gap, "n t h w c -> t h (n w) c")[:, :, :-2].contiguous()
+
+
+def fit_size(video: Float[Tensor, "c t h w"], size: tuple[int, int]) -> Float[Tensor, "c t y x"]:
+    """Centre-crop to the aspect ratio of ``size``, then resize (area down, bilinear up)."""
+    height, width = video.shape[-2:]
+    if (height, width) == size:
+        return video
+    scale = min(height / size[0], width / size[1])
+    rows, columns = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    cropped = video[..., top : top + rows, left : left + columns]
+    frames = rearrange(cropped, "c t h w -> t c h w")
+    if scale >= 1:
+        resized = F.interpolate(frames, size, mode="area")
+    else:
+        resized = F.interpolate(frames, size, mode="bilinear", align_corners=False)
+    return rearrange(resized, "t c h w -> c t h w")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from openwfm.files import atomic_path, read_json, write_json
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
+STATISTICS = "latents.safetensors"  # of a tokenizer's latents, where they were measured
 SCHEMA = 1
 
 
@@ -84,14 +86,19 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """A Lightning checkpoint's tensors and plain values; nothing in the file is executed."""
+def read_pickled(path: Path | str) -> Any:
+    """Tensors and plain values of a file of ``torch.save``; nothing in the file is executed."""
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise ValueError(f"{path}: holds more than tensors and plain values ({error})") from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, struct.error) as error:
         raise ValueError(f"{path}: not a whole checkpoint ({error})") from error
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values; see `read_pickled`."""
+    loaded = read_pickled(path)
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: holds a {type(loaded).__name__}, not a checkpoint")
     return loaded

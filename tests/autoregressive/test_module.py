@@ -170,7 +170,9 @@ def test_cached_codes_are_the_tokens(tokenizer):
     codes = module.encode_latents(item.video).half()
     cached = replace(item, video=None, latents=codes)
     assert torch.equal(module.indices(cached), module.indices(item))
-    with pytest.raises(ValueError, match="neither latents nor video"):
+    stored = replace(item, video=None, tokens=module.indices(item))
+    assert torch.equal(module.indices(stored), module.indices(item))
+    with pytest.raises(ValueError, match="neither tokens, codes nor video"):
         module.indices(replace(item, video=None))
 
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from openwfm.curation.caption import WriteCaption
+from openwfm.curation.captioner import WriteCaption
 from openwfm.curation.config import CurationConfig
 from openwfm.curation.frames import read_frames
-from openwfm.curation.measure import Measure
-from openwfm.curation.pipeline import Filter, Stage
 from openwfm.curation.probe import Probe
+from openwfm.curation.quality import MeasureQuality
 from openwfm.curation.record import Clip, Record, Source
+from openwfm.curation.stages import Phases, shortest
 from openwfm.curation.transcode import Transcode
 
 
@@ -60,17 +60,17 @@ class CountLetters:
         return [replace(record, text_encoder="letters", media=replace(record.media, text=text))]
 
 
-def make_stages(config: CurationConfig) -> tuple[Stage, ...]:
-    return (
-        Probe(),
-        Halves(),
-        Filter(name="duration", decide=config.policy.duration),
-        Transcode(
-            size=config.size, fps=config.fps, crf=config.crf,
-            keyframe_interval=config.keyframe_interval, max_seconds=config.policy.max_seconds,
+def make_phases(config: CurationConfig) -> Phases:
+    return Phases(
+        measure=(
+            Probe(),
+            Halves(),
+            shortest(config.min_shot_seconds),
+            Transcode(
+                size=config.size, aspect=config.aspect, fps=config.fps, crf=config.crf,
+                keyframe_interval=config.keyframe_interval, max_seconds=config.max_seconds,
+            ),
+            MeasureQuality(),
         ),
-        Measure(),
-        Filter(name="content", decide=config.policy.content),
-        WriteCaption(),
-        CountLetters(),
+        caption=(WriteCaption(), CountLetters()),
     )  # fmt: skip

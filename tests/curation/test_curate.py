@@ -10,44 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from curation_stages import make_stages
+from curation_runs import good, reasons, run, tree
 from curation_videos import scene, set_rotation, write_audio, write_video
 
-from openwfm.curation import curate as curate_module
-from openwfm.curation import engine as engine_module
-from openwfm.curation.config import CurationConfig
-from openwfm.curation.curate import CurationReport, curate_folder
-from openwfm.curation.policy import PolicyConfig
+from openwfm.curation import jobs as jobs_module
+from openwfm.curation.summary import CurationReport
 from openwfm.data.shards import ShardIndex
-
-POLICY = PolicyConfig(
-    min_seconds=0.5, max_seconds=10, max_frozen=0.8, min_moving=0.005, min_luma=40,
-    duplicate_distance=1,
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def small_stages(monkeypatch) -> None:
-    """`LocalEngine` with stages that need no weights, in this process and in workers."""
-    monkeypatch.setattr(curate_module, "build_stages", make_stages)
-    monkeypatch.setattr(engine_module.LocalEngine.__init__, "__defaults__", (make_stages,))
-
-
-def run(raw: Path, out: Path, workers: int = 0) -> CurationReport:
-    return curate_folder(
-        CurationConfig(source=str(raw), out=str(out), policy=POLICY, workers=workers, size=32)
-    )
-
-
-def good(raw: Path, count: int = 3) -> None:
-    raw.mkdir(exist_ok=True)
-    for seed in range(count):
-        write_video(raw / f"good{seed}.mp4", scene(40, seed=seed))
-
-
-def reasons(out: Path) -> dict[str, str]:
-    rows = ShardIndex.open(out).manifest().to_pylist()
-    return {r["path"]: f"{r['stage']}/{r['reason']}" for r in rows if r["record"] == "source"}
 
 
 def broken_files(raw: Path) -> dict[str, str]:
@@ -131,7 +99,7 @@ def _counts_add_up(out: Path, report: CurationReport) -> None:
         assert stage["received"] + stage["created"] == stage["passed"] + stage["rejected"]
 
 
-def test_defects_are_rejected_and_duplicates_keep_the_first(tmp_path) -> None:
+def test_defects_are_rejected_and_the_better_of_two_copies_stays(tmp_path) -> None:
     raw, out = tmp_path / "raw", tmp_path / "out"
     raw.mkdir()
     live = scene(40, seed=1)
@@ -142,17 +110,8 @@ def test_defects_are_rejected_and_duplicates_keep_the_first(tmp_path) -> None:
     rows = ShardIndex.open(out).manifest().to_pylist()
     verdicts = [(r["path"], r["reason"]) for r in rows if r["record"] == "clip"]
     assert verdicts == [
-        ("a.mp4", None), ("a.mp4", "frozen"), ("b.mp4", "black"), ("b.mp4", "duplicate")
+        ("a.mp4", "duplicate"), ("a.mp4", "frozen"), ("b.mp4", "black"), ("b.mp4", None)
     ]  # fmt: skip
-
-
-def tree(out: Path) -> dict[str, bytes]:
-    """Everything but the report (which has times) and the work folder."""
-    return {
-        file.relative_to(out).as_posix(): file.read_bytes()
-        for file in sorted(out.rglob("*"))
-        if file.is_file() and ".work" not in file.parts and file.name != "report.json"
-    }
 
 
 @pytest.mark.slow
@@ -165,7 +124,7 @@ def test_workers_change_nothing_and_a_dead_worker_costs_one_source(tmp_path) -> 
     assert "manifest.parquet" in tree(tmp_path / "one")
     write_video(raw / "deadly.mp4", scene(40, seed=50))
     report = run(raw, tmp_path / "two", workers=2)
-    assert reasons(tmp_path / "two")["deadly.mp4"] == "engine/worker_died"
+    assert reasons(tmp_path / "two")["deadly.mp4"] == "ingest/worker_died"
     assert (report.num_sources, report.num_sources_rejected) == (5, 1)
     assert report.num_clips_kept == 8
 
@@ -174,29 +133,29 @@ def test_resume_redoes_nothing_that_is_finished(tmp_path, monkeypatch) -> None:
     raw, out, whole = tmp_path / "raw", tmp_path / "out", tmp_path / "whole"
     good(raw)
     run(raw, whole)
-    write = engine_module.WorkFolder.write
+    write = jobs_module.MeasuredWork.write
     done: list[str] = []
 
     def dies_at_third(self, source, records, accounts) -> None:
         if len(done) == 2:
+            self.folder.write(f"{source.id}/half.mp4", b"half")
             next(iter(records))
-            (self.root / f".{source.id}.1").mkdir()
             raise KeyboardInterrupt
         write(self, source, records, accounts)
         done.append(source.path)
 
-    monkeypatch.setattr(engine_module.WorkFolder, "write", dies_at_third)
+    monkeypatch.setattr(jobs_module.MeasuredWork, "write", dies_at_third)
     with pytest.raises(KeyboardInterrupt):
         run(raw, out)
     with pytest.raises(ValueError, match=r"index\.json: no such file"):
         ShardIndex.open(out)
-    stamps = {f: f.stat().st_mtime_ns for f in (out / ".work").glob("*/result.json")}
+    stamps = {f: f.stat().st_mtime_ns for f in (out / ".work/measured").glob("*/result.json")}
     assert len(stamps) == 2
-    monkeypatch.setattr(engine_module.WorkFolder, "write", write)
+    monkeypatch.setattr(jobs_module.MeasuredWork, "write", write)
     run(raw, out)
     assert {f: f.stat().st_mtime_ns for f in stamps} == stamps
     assert tree(out) == tree(whole)
-    assert not list((out / ".work").glob(".*"))
+    assert not list((out / ".work").rglob("half.mp4"))
     before = (out / "index.json").stat().st_mtime_ns
     run(raw, out)
     assert (out / "index.json").stat().st_mtime_ns == before
@@ -209,8 +168,7 @@ def test_another_recipe_redoes_the_work_and_removed_sources_leave(tmp_path) -> N
     (raw / "good2.mp4").unlink()
     report = run(raw, out)
     assert report.num_clips_kept == 4 and len(ShardIndex.open(out)) == 4
-    config = CurationConfig(source=str(raw), out=str(out), policy=POLICY, workers=0, size=48)
-    curate_folder(config)
+    run(raw, out, size=48)
     index = ShardIndex.open(out)
     assert {index.metadata(key)["width"] for key in index.keys} == {48}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openwfm.curation.pipeline import Filter, Pipeline
@@ -69,6 +69,7 @@ class Fail:
         return [replace(record, fps=1.0)]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 12), st.sets(st.integers(0, 11)))
 def test_every_record_comes_out_once(count: int, bad: set[int]) -> None:
     fail, late = (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import pytest
 import torch
 import yaml
 
-import openwfm.diffusion.config as config_module
 from openwfm.diffusion import DiT, DiTConfig, preset
 from openwfm.diffusion.presets import PRESETS
 
@@ -74,7 +74,8 @@ def test_yaml_builds(group: str) -> None:
     assert paths
     for path in paths:
         values = yaml.safe_load(path.read_text())
-        kind = getattr(config_module, values.pop("_target_").rsplit(".", 1)[1])
+        module, _, name = values.pop("_target_").rpartition(".")
+        kind = getattr(importlib.import_module(module), name)
         assert kind(**values)
         assert set(values) == set(kind.__dataclass_fields__), path
 

@@ -16,8 +16,9 @@ from openwfm.commands import report as command
 from openwfm.config import compose
 from openwfm.evaluation.charts import bar_chart, line_chart, running_mean
 from openwfm.evaluation.report import write_report
-from openwfm.evaluation.report_inputs import ReportInputs, ShownClip, read_curves, read_inputs
+from openwfm.evaluation.report_inputs import ReportInputs, read_curves, read_inputs
 from openwfm.files import write_json, write_text
+from openwfm.page import ShownClip
 from openwfm.video import png_bytes, read_video, write_video
 
 ROWS = ("world model", "copy last frame", "tokenizer reconstruction", "mean video")

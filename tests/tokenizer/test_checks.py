@@ -42,6 +42,18 @@ def test_bytes_are_told_how_to_become_pixels() -> None:
         new(CONFIG).encode(torch.zeros(1, 3, 9, 8, 8, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_type_than_that_of_the_weights_is_refused(dtype: torch.dtype) -> None:
+    tokenizer = new(CONFIG)
+    message = f"{dtype}: must be torch.float32, as the weights are"
+    with pytest.raises(ValueError, match=f"video: {message}"):
+        tokenizer.encode(torch.zeros(1, 3, 1, 8, 8, dtype=dtype))
+    with pytest.raises(ValueError, match=f"latents: {message}"):
+        tokenizer.decode(torch.zeros(1, 16, 1, 1, 1, dtype=dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert tokenizer.encode(torch.zeros(1, 3, 1, 8, 8)).shape == (1, 16, 1, 1, 1)
+
+
 def test_bad_latents_are_refused() -> None:
     tokenizer = new(CONFIG)
     with pytest.raises(ValueError, match="latents: 16 of 16 values are NaN"):

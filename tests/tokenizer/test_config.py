@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer, preset
-from openwfm.tokenizer.config import ReconstructionConfig
+from openwfm.tokenizer.objective import ReconstructionConfig
 from openwfm.tokenizer.presets import PRESETS
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -77,7 +77,7 @@ def test_yaml_equals_the_table(name: str) -> None:
 
 def test_objective_yaml_is_the_default() -> None:
     values = yaml.safe_load((CONF / "objective" / "reconstruction.yaml").read_text())
-    assert values.pop("_target_") == "openwfm.tokenizer.config.ReconstructionConfig"
+    assert values.pop("_target_") == "openwfm.tokenizer.objective.ReconstructionConfig"
     assert ReconstructionConfig(**values) == ReconstructionConfig()
 
 
@@ -120,7 +120,7 @@ def test_bad_values_name_key_value_and_rule(values: dict[str, Any], message: str
         ({"perceptual": float("nan")}, "objective.perceptual=nan: must be at least 0"),
         ({"l1": 0.0, "perceptual": 0.0}, "objective.l1=0: must be positive"),
         ({"perceptual_frames": 0}, "perceptual_frames=0: must be at least 1"),
-        ({"perceptual_start_step": -1}, "perceptual_start_step=-1: must be at least 0"),
+        ({"perceptual": {-1: 0.1}}, "objective.perceptual: step -1: must be an integer"),
     ],
 )
 def test_bad_objectives(values: dict[str, Any], message: str) -> None:

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from openwfm.data.batch import VideoBatch
 from openwfm.tokenizer import TokenizerConfig, load_tokenizer
-from openwfm.tokenizer.config import ReconstructionConfig
 from openwfm.tokenizer.module import TokenizerModule
+from openwfm.tokenizer.objective import ReconstructionConfig
 from openwfm.weights import save_weights
 
 NET = TokenizerConfig(channels=8, channels_mult=(1, 1, 1), num_res_blocks=1)
@@ -121,7 +121,7 @@ def test_the_perceptual_term_starts_when_told() -> None:
     batch = clips()
     started = fit(make(objective=ReconstructionConfig()), batch, 1).callback_metrics
     later = fit(
-        make(objective=ReconstructionConfig(perceptual_start_step=5)), batch, 1
+        make(objective=ReconstructionConfig(perceptual={5: 0.1})), batch, 1
     ).callback_metrics
     assert started["train/perceptual"] > 0
     assert "train/perceptual" not in later

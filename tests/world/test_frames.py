@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openwfm.shapes import Temporal
-from openwfm.world.frames import condition_latents, fit_size
+from openwfm.video import fit_size
+from openwfm.world.frames import condition_latents
 
 
 @given(

@@ -106,11 +106,13 @@ class AutoregressiveModule(L.LightningModule):
 
     @torch.no_grad()
     def indices(self, batch: VideoBatch) -> Int[Tensor, "b f y x"]:
-        """Tokens of a batch. Raises ValueError when it has neither latents nor video."""
+        """Tokens of a batch. Raises ValueError when it has neither tokens, codes nor video."""
+        if batch.tokens is not None:
+            return batch.tokens
         if batch.latents is not None:
             return self.tokenizer.indices(batch.latents.float())
         if batch.video is None:
-            raise ValueError(f"batch {batch.key}: has neither latents nor video")
+            raise ValueError(f"batch {batch.key}: has neither tokens, codes nor video")
         return self.tokenizer.encode_indices(batch.video)
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> Float[Tensor, ""]:

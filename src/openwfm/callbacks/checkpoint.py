@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,11 @@ class Checkpoint(ModelCheckpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        with warnings.catch_warnings():
+            # With manual optimization Lightning warns that the weights are those after the step:
+            # so they are with automatic optimization, and so resuming needs them.
+            warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optim")
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         # Not in on_train_end: by then the average has replaced the weights that training needs.
         ends = trainer.should_stop or trainer.global_step == trainer.max_steps
         if ends and self._last_global_step_saved != trainer.global_step:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from openwfm.callbacks.ema import averaged_module
 from openwfm.files import atomic_path
-from openwfm.weights import CONFIG, TENSORS, plain, save_weights
+from openwfm.weights import CONFIG, STATISTICS, TENSORS, plain, save_weights
 
 
 @runtime_checkable
@@ -65,8 +65,10 @@ class ExportWeights(L.Callback):
 
 def copy_weights(source: Path, target: Path) -> None:
     """Copy a published folder file by file; each file arrives whole or not at all."""
-    for name in (TENSORS, CONFIG):
+    for name in (STATISTICS, TENSORS, CONFIG):
         if not (source / name).is_file():
+            if name == STATISTICS:
+                continue
             raise ValueError(f"{source / name}: no such file; it is not a folder of weights")
         with atomic_path(target / name) as temporary:
             shutil.copyfile(source / name, temporary)

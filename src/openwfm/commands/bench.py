@@ -1,4 +1,4 @@
-"""``openwfm bench simulation``: speed and memory, as a table and as JSON."""
+"""``openwfm bench simulation`` and ``openwfm bench tokenizer``: as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -14,9 +14,51 @@ from openwfm.provenance import machine
 
 
 def main(config: DictConfig) -> int:
-    """Measure, print a table, write ``out``/KIND.json; returns 0."""
-    if config.kind != "simulation":
-        raise ValueError(f"kind={config.kind}: must be simulation")
+    """Measure, print tables, write ``out``/KIND.json; returns 0."""
+    kinds = {"simulation": _simulation, "tokenizer": _tokenizer}
+    if config.kind not in kinds:
+        raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
+    result = kinds[config.kind](config)
+    file = Path(config.out) / f"{config.kind}.json"
+    write_json(file, {"machine": machine(), **result})
+    print(file)
+    return 0
+
+
+def _tokenizer(config: DictConfig) -> dict[str, Any]:
+    from openwfm.benchmarks.tokenizer import TITLES, TokenizerBenchConfig, bench_tokenizer
+
+    settings = build(config.tokenizer)
+    assert isinstance(settings, TokenizerBenchConfig)
+    tables = bench_tokenizer(settings)
+    for name, rows in tables.items():
+        _table(TITLES[name], rows)
+    return {"settings": asdict(settings), **tables}
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Every figure of ``rows``, a column each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name.replace("_", "\n"), justify="right")
+    for row in rows:
+        table.add_row(*map(_shown, row.values()))
+    Console(width=110).print(table)
+
+
+def _shown(value: object) -> str:
+    """Three digits of a number."""
+    if not isinstance(value, float):
+        return str(value)
+    if value < 0.001:
+        return f"{value:.1e}"
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _simulation(config: DictConfig) -> dict[str, Any]:
     from openwfm.benchmarks.simulation import SimulationBenchConfig, bench_simulation
 
     settings = build(config.simulation)
@@ -27,11 +69,8 @@ def main(config: DictConfig) -> int:
         for name in config.worlds
     }
     rows = bench_simulation(settings, worlds)
-    file = Path(config.out) / f"{config.kind}.json"
-    write_json(file, {"machine": machine(), "settings": asdict(settings), "rows": rows})
     _print(rows, settings.workers)
-    print(file)
-    return 0
+    return {"settings": asdict(settings), "rows": rows}
 
 
 def _print(rows: list[dict[str, Any]], workers: int) -> None:

@@ -1,4 +1,4 @@
-"""``openwfm convert lerobot|to_lerobot in=… out=…``: datasets of robots ⇄ shards."""
+"""``openwfm convert KIND in=… out=…``: datasets of robots ⇄ shards, tokenizers of others ⇄ ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,26 @@ def main(config: DictConfig) -> int:
         return _import(build(config.lerobot))
     if config.kind == "to_lerobot":
         return _export(build(config.to_lerobot))
-    raise ValueError(f"kind={config.kind}: must be one of lerobot, to_lerobot")
+    if config.kind == "tokenizer":
+        return _tokenizer(config.tokenizer)
+    raise ValueError(f"kind={config.kind}: must be one of lerobot, to_lerobot, tokenizer")
+
+
+def _tokenizer(node: DictConfig) -> int:
+    from openwfm.interop.tokenizer_convert import (
+        ConvertTokenizerConfig,
+        read_tokenizer,
+        write_tokenizer,
+    )
+
+    request = build(node)
+    assert isinstance(request, ConvertTokenizerConfig)
+    found = read_tokenizer(request)
+    for line in found.describe():
+        print(line)
+    write_tokenizer(found, request.out, request.format)
+    print(f"written as {request.format}: {request.out}")
+    return 0
 
 
 def _import(request: ImportConfig) -> int:

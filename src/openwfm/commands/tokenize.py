@@ -1,4 +1,4 @@
-"""``openwfm tokenize tokenizer=WEIGHTS in=long.mp4 out=latents.safetensors``, and back."""
+"""``openwfm tokenize tokenizer=WEIGHTS in=… out=…``: videos ⇄ latents, shards → latents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,38 @@ from openwfm.config import build
 
 
 def main(config: DictConfig) -> int:
-    """Stream a video to latents, or latents to a video; returns 0."""
+    """Tokenise what ``kind`` says; returns 0."""
+    kinds = {"video": _video, "shards": _shards, "statistics": _statistics}
+    if config.kind not in kinds:
+        raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
+    return kinds[config.kind](config)
+
+
+def _shards(config: DictConfig) -> int:
+    from openwfm.tokenizer.shards import tokenize_shards
+
+    done = tokenize_shards(build(config.shards))
+    print(
+        f"{config.out}: latents of {done.num_clips} clips ({done.num_encoded} encoded now), "
+        f"{done.num_latents} latent frames"
+    )
+    return 0
+
+
+def _statistics(config: DictConfig) -> int:
+    from openwfm.tokenizer.shards import measure_statistics
+    from openwfm.weights import STATISTICS
+
+    found = measure_statistics(build(config.shards))
+    print("channel      mean       std")
+    for channel, (mean, std) in enumerate(zip(found.mean, found.std, strict=True)):
+        print(f"{channel:7d} {float(mean):9.4f} {float(std):9.4f}")
+    print(f"{Path(config.tokenizer) / STATISTICS}: {len(found.count)} latent frames")
+    return 0
+
+
+def _video(config: DictConfig) -> int:
+    """Stream a video to latents, or latents to a video."""
     from openwfm.tokenizer.files import LATENTS, TokenizeConfig, detokenize_file, tokenize_file
 
     request = build(config.tokenize)

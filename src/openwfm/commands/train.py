@@ -49,11 +49,19 @@ def main(config: DictConfig) -> int:
 def _cache_latents(module: Any, datamodule: Any) -> None:
     """Encode the training windows once; their statistics go to a module that starts from nothing.
 
-    Published weights bring the statistics they were trained with, and stay valid only with those.
+    Without a cache they are those that lie with the tokenizer, where it has some. Published weights
+    bring the statistics they were trained with, and stay valid only with those.
     """
-    if datamodule.config.latents is None or not hasattr(module, "set_latent_statistics"):
+    from openwfm.tokenizer.statistics import read_statistics
+
+    if not hasattr(module, "set_latent_statistics"):
         return
     module.configure_model()
+    if datamodule.config.latents is None:
+        known = read_statistics(module.tokenizer_folder)
+        if module.weights is None and known is not None:
+            module.set_latent_statistics(known.frame_mean, known.frame_std)
+        return
     cache = datamodule.prepare_latents(module.encode_latents, module.tokenizer_sha256)
     if module.weights is None:
         module.set_latent_statistics(*cache.statistics())

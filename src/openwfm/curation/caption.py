@@ -1,13 +1,14 @@
-"""Stage 5: a sentence. Ground truth from a public sidecar if there is one, else rules on tags."""
+"""Captions without a model: ground truth from a public sidecar, or sentences from measured tags."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openwfm.curation.record import Caption, Clip, Record
 from openwfm.files import read_json
+from openwfm.randomness import derive_seed
 
 MIN_OVERLAP = 0.5
 
@@ -59,56 +60,93 @@ def _shot(entry: Any, file: str) -> tuple[int, int, str]:
         raise ValueError(f"{file}: shots_captions: needs start, end, caption ({error})") from error
 
 
-class WriteCaption:
-    """Adds one caption, and what the sidecar says of kind and licence."""
-
-    name = "caption"
-    accepts = Clip
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, record: Record) -> list[Record]:
-        assert isinstance(record, Clip) and record.origin is not None
-        assert record.origin.file is not None
-        provenance = {"kind": "natural", "license": ""}
-        text = None
-        try:
-            sidecar = read_sidecar(record.origin.file)
-        except ValueError as error:
-            sidecar, provenance["sidecar_error"] = None, str(error)
-        if sidecar is not None:
-            provenance |= {"kind": sidecar.kind, "license": sidecar.license}
-            text = sidecar.caption(record.start_frame, record.end_frame)
-        caption = (
-            Caption(text=text, source="ground_truth")
-            if text
-            else Caption(text=describe(record.tags), source="rules")
-        )
-        return [
-            replace(record, captions=(caption,), provenance={**record.provenance, **provenance})
-        ]
-
-
+# What the camera does, as "The camera …" and as "…, the camera shows".
 CAMERA = {
-    "static_camera": "A static shot",
-    "pan_left": "A shot that pans to the left",
-    "pan_right": "A shot that pans to the right",
-    "tilt_up": "A shot that tilts up",
-    "tilt_down": "A shot that tilts down",
-    "zoom_in": "A shot that zooms in",
-    "zoom_out": "A shot that zooms out",
-    "handheld": "A handheld shot",
+    "static_camera": ("holds still", "holding still"),
+    "pan_left": ("pans to the left", "panning to the left"),
+    "pan_right": ("pans to the right", "panning to the right"),
+    "tilt_up": ("tilts up", "tilting up"),
+    "tilt_down": ("tilts down", "tilting down"),
+    "zoom_in": ("zooms in", "zooming in"),
+    "zoom_out": ("zooms out", "zooming out"),
+    "roll": ("rolls", "rolling"),
+    "handheld": ("is held by hand", "held by hand"),
+    "erratic": ("moves erratically", "moving erratically"),
 }
-MOTION = {"little_motion": "little motion", "motion": "motion", "strong_motion": "strong motion"}
-LIGHT = {"dark": "dark", "bright": "bright", "normal_light": "evenly lit"}
+SHOTS = {
+    "static_camera": "A static shot",
+    "handheld": "A handheld shot",
+    "erratic": "A shot with erratic camera movement",
+}
+# As "… with" and as a clause about the picture.
+MOTION = {
+    "little_motion": ("little motion", "little of the picture moves"),
+    "motion": ("some motion", "parts of the picture move"),
+    "strong_motion": ("strong motion", "much of the picture moves"),
+}
+# As "…, mostly red", as "in …" and as a clause.
+LIGHT = {
+    "dark": ("dark", "dim light", "the light is dim"),
+    "bright": ("bright", "bright light", "the light is bright"),
+    "normal_light": ("evenly lit", "even light", "the light is even"),
+}
 COLOURS = ("black", "white", "grey", "red", "yellow", "green", "cyan", "blue", "magenta")
+UNTOLD_CONTENT = frozenset({"", "none", "other", "others", "unclassified", "unknown"})
 
 
-def describe(tags: tuple[str, ...]) -> str:
-    """One sentence from measured tags, and from nothing else."""
-    camera = next((CAMERA[tag] for tag in tags if tag in CAMERA), "A shot")
-    motion = next((MOTION[tag] for tag in tags if tag in MOTION), "motion")
-    lit = next((LIGHT[tag] for tag in tags if tag in LIGHT), "evenly lit")
-    colour = next((tag for tag in tags if tag in COLOURS), "grey")
-    return f"{camera} with {motion}, {lit}, mostly {colour}."
+def describe(tags: Sequence[str], *, content: str = "", key: str = "") -> str:
+    """One sentence from measured tags and a content category, and from nothing else.
+
+    The camera comes first, then motion, content, light and colour; what no tag says is left out.
+    ``key`` (the clip's id) chooses among the wordings, so that a data set does not repeat one.
+    """
+    wordings = (_as_shot, _as_camera, _as_view) if _known(tags, CAMERA) else (_as_shot,)
+    choice = derive_seed(0, f"caption wording {key}") % len(wordings)
+    subject = content.removeprefix("content_").replace("_", " ").strip()
+    return wordings[choice](tags, "" if subject in UNTOLD_CONTENT else f" of {subject}")
+
+
+def _as_shot(tags: Sequence[str], subject: str) -> str:
+    """A shot that pans to the left of driving … : the subject comes before the movement."""
+    kind = _known(tags, SHOTS)[:1]
+    moves = [name for name in _known(tags, CAMERA) if name not in kind]
+    start = (SHOTS[kind[0]] if kind else "A shot") + subject
+    if moves:
+        start += f" that {listing([CAMERA[name][0] for name in moves])}"
+    rest = [
+        f" with {MOTION[name][0]}" if not moves else f", with {MOTION[name][0]}"
+        for name in _known(tags, MOTION)[:1]
+    ]
+    rest += [f", {LIGHT[name][0]}" for name in _known(tags, LIGHT)[:1]]
+    rest += [f", mostly {name}" for name in _known(tags, COLOURS)[:1]]
+    return f"{start}{''.join(rest)}."
+
+
+def _as_camera(tags: Sequence[str], subject: str) -> str:
+    first = f"The camera {listing([CAMERA[name][0] for name in _known(tags, CAMERA)])}"
+    first += "".join(f" while {MOTION[name][1]}" for name in _known(tags, MOTION)[:1])
+    first += f", in a scene{subject}" if subject else ""
+    second = [LIGHT[name][2] for name in _known(tags, LIGHT)[:1]]
+    second += [f"the colours are mostly {name}" for name in _known(tags, COLOURS)[:1]]
+    return "; ".join(part for part in (first, listing(second)) if part) + "."
+
+
+def _as_view(tags: Sequence[str], subject: str) -> str:
+    camera = listing([CAMERA[name][1] for name in _known(tags, CAMERA)])
+    shown = [f"{camera[0].upper()}{camera[1:]}, the camera shows a scene{subject}"]
+    shown += [f"with {MOTION[name][0]}" for name in _known(tags, MOTION)[:1]]
+    around = [LIGHT[name][1] for name in _known(tags, LIGHT)[:1]]
+    around += [f"mostly {name} colours" for name in _known(tags, COLOURS)[:1]]
+    if around:
+        shown.append(f"in {listing(around)}")
+    return " ".join(shown) + "."
+
+
+def _known(tags: Sequence[str], names: Sequence[str] | dict[str, Any]) -> list[str]:
+    """The tags that ``names`` has, each once, in the order of ``tags``."""
+    return [tag for tag in dict.fromkeys(tags) if tag in names]
+
+
+def listing(parts: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

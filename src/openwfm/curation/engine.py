@@ -1,115 +1,156 @@
-"""Local engine: worker processes, one source a task; a worker that dies costs its source only."""
+"""Engines run a job over many tasks; the local one with worker processes, a task at a time each."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import threading
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from typing import Any, Protocol
 
 import torch
 
-from openwfm.curation.config import CurationConfig
-from openwfm.curation.pipeline import Pipeline, Stage
-from openwfm.curation.record import Rejection, Source
-from openwfm.curation.stages import build_stages
-from openwfm.curation.work import WorkFolder
+logger = logging.getLogger(__name__)
 
-MakeStages = Callable[[CurationConfig], tuple[Stage, ...]]
+DEATHS = 2  # so many lost workers reject a task: the first may have been another's fault
+
+
+class Job(Protocol):
+    """Travels to every worker; ``do`` leaves its result where the driver can read it.
+
+    ``do`` may be called again for a task that was done in part, by a worker that died.
+    """
+
+    def setup(self) -> None: ...
+
+    def do(self, task: Any) -> None: ...
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """``rejection`` is None when the work folder holds the source's result."""
+class Failure:
+    """Why a task has no result. The same words on every engine."""
 
-    source: Source
-    rejection: Rejection | None = None
+    reason: str
+    detail: str
+
+
+WORKER_DIED = Failure("worker_died", "the process that worked on it died, twice")
+
+# A task's position, and its failure if it has one.
+Outcome = tuple[int, Failure | None]
+
+
+class Engine(Protocol):
+    def run(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
+        """Outcomes in the order in which tasks finish; each task has exactly one."""
+
+
+def attempt(job: Job, task: Any) -> Failure | None:
+    """Do a task; what goes wrong with it, whatever it is, stays with it."""
+    try:
+        job.do(task)
+    # One video of a million may find a bug of ours or of a library; the others must go on.
+    except Exception as error:  # noqa: BLE001
+        logger.error("%.200s failed:\n%s", task, traceback.format_exc())
+        return Failure("worker_failed", f"{type(error).__name__}: {error}"[:500])
+    return None
 
 
 class LocalEngine:
-    """Runs the pipeline over sources. The result does not depend on ``workers``.
+    """``workers`` processes (0 and 1: this one). The results do not depend on their number.
 
-    ``make_stages`` is called once in every worker, so it must be importable there.
+    The processes live from the first job that needs them until `close`.
     """
 
-    def __init__(
-        self, config: CurationConfig, work: WorkFolder, make_stages: MakeStages = build_stages
-    ) -> None:
-        self.config, self.work, self.make_stages = config, work, make_stages
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._crew: list[_Worker] = []
 
-    def run(self, sources: Sequence[Source]) -> Iterator[Outcome]:
-        """Outcomes in the order in which sources finish."""
-        if self.config.workers <= 1:
-            yield from self._run_here(sources)
-        else:
-            yield from self._run_workers(sources)
-
-    def _run_here(self, sources: Sequence[Source]) -> Iterator[Outcome]:
-        with _one_thread():
-            pipeline = _pipeline(self.config, self.make_stages) if sources else None
-            for source in sources:
-                assert pipeline is not None
-                _curate(pipeline, self.work, source)
-                yield Outcome(source)
-
-    def _run_workers(self, sources: Sequence[Source]) -> Iterator[Outcome]:
-        waiting = deque(sources)
-        crew = [self._hire() for _ in range(min(self.config.workers, len(sources)))]
+    def run(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
+        if not tasks:
+            return
+        if self.workers <= 1:
+            yield from self._here(job, tasks)
+            return
         try:
-            for worker in crew:
-                worker.give(waiting.popleft())
-            while any(worker.task is not None for worker in crew):
-                ready = wait([worker.pipe for worker in crew if worker.task is not None])
-                for position, worker in enumerate(crew):
-                    if worker.pipe not in ready:
-                        continue
-                    outcome = worker.collect()
-                    if outcome.rejection is not None and waiting:
-                        crew[position] = worker = self._hire()
-                    if waiting:
-                        worker.give(waiting.popleft())
-                    yield outcome
-        finally:
-            for worker in crew:
-                worker.dismiss()
+            yield from self._share_out(job, tasks)
+        except BaseException:  # nobody will collect what workers are at
+            self.close()
+            raise
 
-    def _hire(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_serve, args=(theirs, self.config, self.work, self.make_stages), daemon=True
-        )
-        with _worker_environment():
-            process.start()
-        theirs.close()
-        return _Worker(process, ours)
+    def close(self) -> None:
+        while self._crew:
+            self._crew.pop().dismiss()
+
+    def _here(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
+        with one_thread():
+            job.setup()
+            for position, task in enumerate(tasks):
+                yield position, attempt(job, task)
+
+    def _share_out(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
+        waiting, deaths = deque(range(len(tasks))), [0] * len(tasks)
+        while len(self._crew) < min(self.workers, len(tasks)):
+            self._crew.append(_Worker())
+        while waiting or any(worker.busy for worker in self._crew):
+            for worker in self._crew:
+                if not worker.busy and waiting:
+                    worker.give(job, position := waiting.popleft(), tasks[position])
+            ready = wait([worker.pipe for worker in self._crew if worker.busy])
+            for place, worker in enumerate(self._crew):
+                if worker.pipe not in ready:
+                    continue
+                position, failure = worker.collect()
+                if failure is WORKER_DIED:
+                    self._crew[place] = _Worker()
+                    deaths[position] += 1
+                    if deaths[position] < DEATHS:
+                        waiting.appendleft(position)
+                        continue
+                yield position, failure
 
 
 class _Worker:
-    def __init__(self, process: SpawnProcess, pipe: Connection) -> None:
-        self.process, self.pipe = process, pipe
-        self.task: Source | None = None
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
+        with worker_environment():
+            self.process.start()
+        theirs.close()
+        self.job: Job | None = None
+        self.position: int | None = None
 
-    def give(self, source: Source) -> None:
-        self.task = source
+    @property
+    def busy(self) -> bool:
+        return self.position is not None
+
+    def give(self, job: Job, position: int, task: Any) -> None:
+        self.position = position
         with suppress(BrokenPipeError):  # it died at once: `collect` sees the end of the pipe
-            self.pipe.send(source)
+            self.pipe.send((None if job is self.job else job, task))
+        self.job = job
 
     def collect(self) -> Outcome:
-        source = self.task
-        assert source is not None
-        self.task = None
+        """Raises what the job's ``setup`` raised."""
+        position = self.position
+        assert position is not None
+        self.position = None
         try:
-            self.pipe.recv()
+            failure = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            detail = f"exit code {self.process.exitcode}"
-            return Outcome(source, Rejection(stage="engine", reason="worker_died", detail=detail))
-        return Outcome(source)
+            return position, WORKER_DIED
+        if isinstance(failure, Exception):
+            raise failure
+        return position, failure
 
     def dismiss(self) -> None:
         self.pipe.close()
@@ -119,35 +160,37 @@ class _Worker:
             self.process.join()
 
 
-def _serve(
-    pipe: Connection, config: CurationConfig, work: WorkFolder, make_stages: MakeStages
-) -> None:
-    """A worker's life: set up once, then a source at a time until the pipe closes."""
+def _serve(pipe: Connection) -> None:
+    """A worker's life: set up each new job once, then a task at a time until the pipe closes."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    pipeline = None
+    job: Job | None = None
     while True:
         try:
-            source = pipe.recv()
+            new, task = pipe.recv()
         except (EOFError, ConnectionResetError):
             return
-        pipeline = pipeline or _pipeline(config, make_stages)
-        _curate(pipeline, work, source)
-        pipe.send(source.id)
+        if new is not None:
+            job = new
+            try:
+                job.setup()
+            except Exception as error:  # noqa: BLE001  # raised again by the driver
+                pipe.send(error)
+                return
+        assert job is not None
+        pipe.send(attempt(job, task))
 
 
-def _pipeline(config: CurationConfig, make_stages: MakeStages) -> Pipeline:
-    pipeline = Pipeline(make_stages(config))
-    pipeline.setup()
-    return pipeline
-
-
-def _curate(pipeline: Pipeline, work: WorkFolder, source: Source) -> None:
-    accounts = pipeline.accounts()
-    work.write(source, pipeline.run(source, accounts), accounts)
+def _die_with_parent() -> None:
+    """A worker that outlived a killed driver would write beside the next run's workers."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """As in a worker: the number of threads may change a sum's last bit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -157,21 +200,21 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@contextmanager
-def _worker_environment() -> Iterator[None]:
-    """Inherited by a process that starts inside.
+# Threads that spin would fight for the cores; glibc would give the shot detector's large arrays
+# back to the system after every use (measured: 14 % of its time goes into page faults).
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+}
 
-    Threads that spin would fight for the cores; glibc would give the shot detector's large arrays
-    back to the system after every use (measured: 14 % of its time goes into page faults).
-    """
-    wanted = {
-        "OMP_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "passive",
-        "MALLOC_MMAP_THRESHOLD_": str(2**30),
-        "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+
+@contextmanager
+def worker_environment() -> Iterator[None]:
+    """Inherited by a process that starts inside."""
+    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    os.environ.update(WORKER_ENVIRONMENT)
     try:
         yield
     finally:

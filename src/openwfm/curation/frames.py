@@ -83,6 +83,11 @@ def small_rgb(frames: Iterator[VideoFrame], width: int, height: int) -> Iterator
     scaler = VideoReformatter()
     for frame in frames:
         small = scaler.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            interpolation=Interpolation.BICUBIC,
+            threads=1,
         )
         yield small.to_ndarray()

@@ -52,13 +52,20 @@ def spread(total: int, count: int) -> list[int]:
     return [int((index + 0.5) * total / count) for index in range(count)]
 
 
+# One for each kind of picture: setting a scaler up costs as much as a hundred small frames.
+Scalers = dict[tuple[float, str], VideoReformatter]
+
+
 class LookTaker:
     """Call `see` with each frame of the clip in order, then `finish`.
 
-    ``total`` is the number of frames that will come, ``fps`` their rate.
+    ``total`` is the number of frames that will come, ``fps`` their rate. Clips of one source
+    should share ``scalers``.
     """
 
-    def __init__(self, total: int, fps: float, facts: VideoFacts) -> None:
+    def __init__(
+        self, total: int, fps: float, facts: VideoFacts, scalers: Scalers | None = None
+    ) -> None:
         self.fps, self.turns = fps, facts.rotation // 90
         self.size = max(2.0, facts.width * facts.pixel_aspect), max(2.0, float(facts.height))
         seconds = total / fps
@@ -72,7 +79,7 @@ class LookTaker:
         self._pairs: list[np.ndarray] = []
         self._thumbs: list[np.ndarray] = []
         self._last: VideoFrame | None = None
-        self._scaler = VideoReformatter()
+        self._scalers: Scalers = {} if scalers is None else scalers
         self._count = 0
 
     def see(self, frame: VideoFrame) -> None:
@@ -116,7 +123,8 @@ class LookTaker:
     def _picture(self, frame: VideoFrame, factor: float, pixels: str) -> np.ndarray:
         width, height = (max(1, round(side * factor)) for side in self.size)
         kind = Interpolation.AREA if factor < 1 else Interpolation.BICUBIC
-        small = self._scaler.reformat(
-            frame, width=width, height=height, format=pixels, interpolation=kind
+        scaler = self._scalers.setdefault((factor, pixels), VideoReformatter())
+        small = scaler.reformat(
+            frame, width=width, height=height, format=pixels, interpolation=kind, threads=1
         )
         return np.ascontiguousarray(np.rot90(small.to_ndarray(), self.turns))

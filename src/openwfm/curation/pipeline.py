@@ -1,4 +1,4 @@
-"""The stage contract, and the walk of one source through the stages with its bookkeeping."""
+"""The stage contract, and the walk of one record through the stages with its bookkeeping."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Protocol
 
 import av
 
-from openwfm.curation.record import Clip, Record, RejectedError, Rejection, Source
+from openwfm.curation.record import Clip, Record, RejectedError, Rejection
 
 
 class Stage(Protocol):
-    """One step. Stages measure and transform; `Filter` stages apply the policy.
+    """One step. Stages measure and transform; what is kept is decided afterwards, by the policy.
 
     ``setup`` loads models, once per worker. ``process`` takes one record of type ``accepts`` and
     returns records: itself changed, and any that it made. It raises RejectedError when the record
@@ -77,7 +77,7 @@ class Account:
 
 
 class Pipeline:
-    """Takes a source through all stages depth first: one clip's media is in memory at a time."""
+    """Takes a record through all stages depth first: one clip's media is in memory at a time."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         names = [stage.name for stage in stages]
@@ -91,9 +91,9 @@ class Pipeline:
     def accounts(self) -> dict[str, Account]:
         return {stage.name: Account() for stage in self.stages}
 
-    def run(self, source: Source, accounts: dict[str, Account]) -> Iterator[Record]:
-        """Every record that the source became, finished or rejected; the source comes first."""
-        yield from self._walk(source, 0, accounts)
+    def run(self, record: Record, accounts: dict[str, Account]) -> Iterator[Record]:
+        """Every record that ``record`` became, finished or rejected; itself comes first."""
+        yield from self._walk(record, 0, accounts)
         for name, account in accounts.items():
             account.check(name)
 

@@ -103,6 +103,7 @@ class Clip:
 
     Frames count in the source, ``end_frame`` exclusive; seconds are the source's own clock.
     ``evidence`` holds what scores were derived from, by stage name: plain JSON, a few kB.
+    ``weight`` is how often a sampler should draw the clip, relative to others; the policy sets it.
     """
 
     source: str
@@ -123,6 +124,7 @@ class Clip:
     captions: tuple[Caption, ...] = ()
     text_encoder: str = ""
     provenance: dict[str, str] = field(default_factory=dict)
+    weight: float = 1.0
     rejection: Rejection | None = None
     origin: Source | None = field(default=None, repr=False, compare=False)
     media: Media | None = field(default=None, repr=False, compare=False)

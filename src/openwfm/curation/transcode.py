@@ -1,4 +1,4 @@
-"""Stage 3: every clip becomes an mp4 of its own: H.264, square, at a constant frame rate."""
+"""Every clip becomes an mp4 of its own: H.264, of a usual shape, at a constant frame rate."""
 
 from __future__ import annotations
 
@@ -16,26 +16,37 @@ from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
 
 from openwfm.curation.frames import read_frames
-from openwfm.curation.look import LookTaker
+from openwfm.curation.look import LookTaker, Scalers
 from openwfm.curation.record import Clip, Media, Record, RejectedError, VideoFacts
 
 ID_LENGTH = 20
+SHAPES = ((1, 1), (4, 3), (3, 4), (16, 9), (9, 16))
+MULTIPLE = 16
 
 
 class Transcode:
     """Centre crop, area resize and resampling by time stamps.
 
-    Rotation flags and non-square pixels are applied, any pixel format becomes 8-bit 4:2:0. The
-    clips of a source are asked for in order, so one pass over the file decodes all of them.
+    ``aspect`` is ``square``, or ``keep`` for the nearest of `SHAPES` (see `clip_size`). Rotation
+    flags and non-square pixels are applied, any pixel format becomes 8-bit 4:2:0. The clips of a
+    source are asked for in order, so one pass over the file decodes all of them. The scores
+    ``seconds``, ``source_fps`` and ``source_side`` (shorter, in pixels) are for the policy.
     """
 
     name = "transcode"
     accepts = Clip
 
     def __init__(
-        self, *, size: int, fps: float, crf: int, keyframe_interval: int, max_seconds: float
+        self,
+        *,
+        size: int,
+        fps: float,
+        crf: int,
+        keyframe_interval: int,
+        max_seconds: float,
+        aspect: str = "square",
     ) -> None:
-        self.size = size
+        self.size, self.aspect = size, aspect
         self.rate = Fraction(fps).limit_denominator(1001)
         self.crf = crf
         self.keyframe_interval = keyframe_interval
@@ -43,6 +54,7 @@ class Transcode:
         self._file: Path | None = None
         self._position = 0
         self._frames: Iterator[tuple[float, VideoFrame]] = iter(())
+        self._scalers: Scalers = {}
 
     def setup(self) -> None:
         """Nothing to load."""
@@ -55,10 +67,11 @@ class Transcode:
         wanted = _nearest(record.seconds * self.rate)
         if wanted > self.max_frames:
             raise RejectedError("timestamp_gap", f"{record.seconds:.1f} s between few frames")
-        taker = LookTaker(max(wanted, 1), float(self.rate), facts)
+        taker = LookTaker(max(wanted, 1), float(self.rate), facts, self._scalers)
         try:
             frames = _seen(self._resample(record), taker)
-            video, count = self._encode(self._scale(frames, facts))
+            width, height = self._size(facts)
+            video, count = self._encode(self._scale(frames, facts), width, height)
         except BaseException:
             self._file = None  # the decoder's position is unknown: begin again for the next clip
             raise
@@ -66,10 +79,11 @@ class Transcode:
             record,
             id=hashlib.sha256(video).hexdigest()[:ID_LENGTH],
             fps=float(self.rate),
-            width=self.size,
-            height=self.size,
+            width=width,
+            height=height,
             num_frames=count,
             num_bytes=len(video),
+            scores={**record.scores, **_facts_as_scores(record, facts)},
             media=Media(video=video, look=taker.finish()),
         )
         return [clip]
@@ -77,6 +91,7 @@ class Transcode:
     def _seek(self, file: Path, frame: int) -> None:
         if file != self._file or frame < self._position:
             self._file, self._position, self._frames = file, 0, read_frames(file)
+            self._scalers = {}
         for _ in islice(self._frames, frame - self._position):
             pass
         self._position = frame
@@ -113,11 +128,28 @@ class Transcode:
                 last, scaled = frame, pulled
             yield scaled
 
-    def _encode(self, frames: Iterator[VideoFrame]) -> tuple[bytes, int]:
+    def _size(self, facts: VideoFacts) -> tuple[int, int]:
+        """Width and height of the clip as it is shown."""
+        if self.aspect == "square":
+            return self.size, self.size
+        width, height = facts.width * facts.pixel_aspect, float(facts.height)
+        return clip_size(*((height, width) if facts.rotation % 180 else (width, height)), self.size)
+
+    def crop(self, facts: VideoFacts) -> tuple[int, int, int, int]:
+        """What is cut from the middle (width, height) and what it is scaled to, in stored pixels.
+
+        Both are before the rotation.
+        """
+        across, down = self._size(facts)[:: -1 if facts.rotation % 180 else 1]
+        scale = min(facts.width * facts.pixel_aspect / across, facts.height / down)
+        width = max(1, round(scale * across / facts.pixel_aspect))
+        return width, max(1, round(scale * down)), across, down
+
+    def _encode(self, frames: Iterator[VideoFrame], width: int, height: int) -> tuple[bytes, int]:
         buffer, count = io.BytesIO(), 0
         with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as out:
             stream = out.add_stream("libx264", rate=self.rate)
-            stream.width = stream.height = self.size
+            stream.width, stream.height = width, height
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context
             context.gop_size, context.max_b_frames = self.keyframe_interval, 0
@@ -140,17 +172,17 @@ class Transcode:
 
     def _graph(self, frame: VideoFrame, facts: VideoFacts) -> Graph:
         """crop → scale → rotate → yuv420p, in ffmpeg's own memory."""
-        side = min(facts.width * facts.pixel_aspect, facts.height)
-        width, height = max(1, round(side / facts.pixel_aspect)), max(1, round(side))
+        width, height, *target = self.crop(facts)
         turn = {0: [], 90: ["cclock"], 180: ["clock", "clock"], 270: ["clock"]}[facts.rotation]
         graph = Graph()
+        graph.threads = 1
         nodes = [
             graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format,
                 time_base=Fraction(1, 90000),
             ),
             graph.add("crop", f"{width}:{height}"),
-            graph.add("scale", f"{self.size}:{self.size}:flags=area:out_range=tv"),
+            graph.add("scale", f"{target[0]}:{target[1]}:flags=area:out_range=tv"),
             *(graph.add("transpose", direction) for direction in turn),
             graph.add("setsar", "1"),
             graph.add("format", "yuv420p"),
@@ -158,6 +190,27 @@ class Transcode:
         ]  # fmt: skip
         graph.link_nodes(*nodes).configure()
         return graph
+
+
+def clip_size(width: float, height: float, side: int) -> tuple[int, int]:
+    """Width and height of the nearest of `SHAPES`, by the ratio of ratios.
+
+    The shorter side is ``side``, the longer one a multiple of 16 (so its ratio is nearly the
+    shape's).
+    """
+    across, down = min(
+        SHAPES, key=lambda shape: abs(math.log(width / height * shape[1] / shape[0]))
+    )
+    longer = _nearest(side * max(across, down) / min(across, down) / MULTIPLE) * MULTIPLE
+    return (longer, side) if across >= down else (side, longer)
+
+
+def _facts_as_scores(clip: Clip, facts: VideoFacts) -> dict[str, float]:
+    return {
+        "seconds": round(clip.seconds, 6),
+        "source_fps": facts.fps,
+        "source_side": round(min(facts.width * facts.pixel_aspect, facts.height), 6),
+    }
 
 
 def _seen(frames: Iterator[VideoFrame], taker: LookTaker) -> Iterator[VideoFrame]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -17,13 +17,15 @@ class VideoBatch:
 
     ``video`` is float in [-1, 1]; ``text`` holds token embeddings, zero beyond a prompt's length
     and never masked (arXiv 2501.03575 code: padding tokens are a null sink); ``latents`` are raw
-    tokenizer latents, not yet normalised, of a cache written beforehand.
+    tokenizer latents, not yet normalised, of a cache written beforehand, and ``tokens`` the indices
+    of a discrete tokenizer.
     """
 
     key: tuple[str, ...]
     fps: Float[Tensor, " b"]
     video: Float[Tensor, "b c t h w"] | Float[Tensor, "b v c t h w"] | None = None
     latents: Float[Tensor, "b z f y x"] | None = None
+    tokens: Int[Tensor, "b f y x"] | None = None
     text: Float[Tensor, "b n d"] | None = None
     caption: tuple[str, ...] | None = None
     padding_mask: Float[Tensor, "b 1 h w"] | None = None

@@ -14,6 +14,9 @@ class DataConfig:
     ``split`` are the fractions of *source videos* in train, val and test; ``window_stride`` counts
     frames; ``flip`` is a probability; ``latents`` names the folder of a latent cache. ``shards`` is
     a folder, or several whose clips are used together.
+
+    Of the training steps a share of ``image_ratio`` is of ``image_batch_size`` single frames, from
+    the clips and, if ``images`` is a folder of pictures, from it too.
     """
 
     shards: str | tuple[str, ...]
@@ -29,6 +32,9 @@ class DataConfig:
     split: tuple[float, ...] = (0.8, 0.1, 0.1)
     latents: str | None = None
     num_workers: int = 0
+    image_ratio: float = 0.0
+    image_batch_size: int = 32
+    images: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.shards, str):
@@ -38,7 +44,8 @@ class DataConfig:
             raise ValueError(f"data.shards={self.shards}: must be one or more different folders")
         object.__setattr__(self, "kinds", tuple(self.kinds))
         object.__setattr__(self, "split", tuple(float(part) for part in self.split))
-        for name in ("batch_size", "val_batch_size", "num_frames", "window_stride", "text_tokens"):
+        counts = ("num_frames", "window_stride", "text_tokens", "image_batch_size")
+        for name in ("batch_size", "val_batch_size", *counts):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)}: must be at least 1")
         if self.num_workers < 0:
@@ -51,10 +58,23 @@ class DataConfig:
             raise ValueError(
                 f"data.split={self.split}: must be three fractions (train, val, test) that sum to 1"
             )
+        self._check_images()
         if self.latents is not None and self.flip:
             raise ValueError(
                 f"data.flip={self.flip}: must be 0 with a latent cache (latents are not mirrored)"
             )
+
+    def _check_images(self) -> None:
+        if not 0 <= self.image_ratio < 1:
+            raise ValueError(f"data.image_ratio={self.image_ratio}: must be a share in [0, 1)")
+        if self.image_ratio and self.latents is not None:
+            raise ValueError(
+                f"data.image_ratio={self.image_ratio}: must be 0 with a latent cache (of clips)"
+            )
+        if self.images is not None and not self.image_ratio:
+            raise ValueError(f"data.images={self.images}: needs data.image_ratio above 0")
+        if self.images is not None and self.text != "none":
+            raise ValueError(f"data.text={self.text}: must be none with data.images (no captions)")
 
     @property
     def folders(self) -> tuple[str, ...]:

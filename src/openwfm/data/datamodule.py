@@ -3,130 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from openwfm.data.batch import VideoBatch
 from openwfm.data.config import DataConfig
-from openwfm.data.latents import Encode, LatentCache, to_video
-from openwfm.data.order import BatchOrder, split_sources
+from openwfm.data.dataset import Collate, Sample, WindowDataset
+from openwfm.data.images import open_pictures
+from openwfm.data.latent_shards import LatentShards
+from openwfm.data.latents import Encode, LatentCache, Latents
+from openwfm.data.order import BatchOrder, JointOrder, equal_batches, split_sources
 from openwfm.data.shards import ShardIndex
 from openwfm.data.shardset import ShardSet
-from openwfm.data.windows import FrameCache, Window, cut_windows
-from openwfm.randomness import numpy_generator
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One window before it is collated."""
-
-    key: str
-    fps: float
-    caption: str
-    video: Float[Tensor, "c t h w"] | None
-    latents: Float[Tensor, "z f y x"] | None
-    text: Float[Tensor, "n d"] | None
-
-
-class WindowDataset(Dataset[Sample]):
-    """Item (index, position): window ``index``, augmented as position ``position`` of the run."""
-
-    def __init__(
-        self,
-        config: DataConfig,
-        index: ShardSet,
-        frames: FrameCache,
-        windows: list[Window],
-        latents: LatentCache | None = None,
-    ) -> None:
-        self.config, self.index, self.frames = config, index, frames
-        self.windows, self.latents = windows, latents
-        self._texts: dict[str, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitem__(self, item: tuple[int, int] | int) -> Sample:
-        row, position = item if isinstance(item, tuple) else (item, -1)
-        window = self.windows[row]
-        facts = self.index.metadata(window.key)
-        video = None
-        if self.latents is None:
-            video = to_video(self.frames.read(window))
-            random = numpy_generator(self.config.seed, "augment", position)
-            if position >= 0 and random.random() < self.config.flip:
-                video = video.flip(-1)
-        return Sample(
-            key=window.key,
-            fps=float(facts["fps"]),
-            caption=str(facts.get("caption") or ""),
-            video=video,
-            latents=None if self.latents is None else self.latents.read(row),
-            text=self._text(window.key),
-        )
-
-    def _text(self, key: str) -> Tensor | None:
-        if self.config.text == "none":
-            return None
-        if key not in self._texts:
-            self._texts[key] = self._read_text(key)
-        return self._texts[key]
-
-    def _read_text(self, key: str) -> Tensor:
-        if "text.npy" not in self.index.members(key):
-            if self.config.text == "optional":
-                return torch.zeros(0, 0)
-            raise ValueError(
-                f"clip {key}: has no text.npy; curate with a text encoder, or set data.config.text="
-                "optional"
-            )
-        data = np.load(io.BytesIO(self.index.read(key, "text.npy")), allow_pickle=False)
-        return torch.from_numpy(data.astype(np.float32))
-
-
-def collate(samples: list[Sample], text_tokens: int) -> VideoBatch:
-    """Stack windows; token embeddings are cut or zero-padded to ``text_tokens`` (unmasked)."""
-    first = samples[0]
-    return VideoBatch(
-        key=tuple(sample.key for sample in samples),
-        fps=torch.tensor([sample.fps for sample in samples]),
-        caption=tuple(sample.caption for sample in samples),
-        video=_stack([s.video for s in samples]) if first.video is not None else None,
-        latents=_stack([s.latents for s in samples]) if first.latents is not None else None,
-        text=_pad([s.text for s in samples], text_tokens) if first.text is not None else None,
-    )
-
-
-def _stack(items: list[Tensor | None]) -> Tensor:
-    return torch.stack([item for item in items if item is not None])
-
-
-def _pad(texts: list[Tensor | None], length: int) -> Tensor:
-    present = [text for text in texts if text is not None]
-    width = max(text.shape[1] for text in present)
-    out = torch.zeros(len(present), length, width)
-    for row, text in zip(out, present, strict=True):
-        count = min(length, len(text))
-        if count:
-            row[:count] = text[:count]
-    return out
-
-
-class _Collate:
-    def __init__(self, text_tokens: int) -> None:
-        self.text_tokens = text_tokens
-
-    def __call__(self, samples: list[Sample]) -> VideoBatch:
-        return collate(samples, self.text_tokens)
+from openwfm.data.windows import FrameCache, Size, Window, cut_windows
 
 
 class ShardDataModule(lightning.LightningDataModule):
@@ -136,7 +30,7 @@ class ShardDataModule(lightning.LightningDataModule):
         super().__init__()
         self.config = config
         self.index: ShardSet | None = None
-        self.latents: LatentCache | None = None
+        self.latents: Latents | None = None
         self._caches: dict[str, FrameCache] = {}
 
     @property
@@ -144,12 +38,20 @@ class ShardDataModule(lightning.LightningDataModule):
         return self._open().manifest_sha256
 
     def export_config(self) -> dict[str, Any]:
-        """What published weights say of the data they were trained on."""
+        """What published weights say of the data they were trained on.
+
+        ``size`` is the most frequent one, ``sizes`` are all of several, ``image_ratio`` is there
+        when some steps were of images.
+        """
         frames, index = self.frames("train"), self._open()
         rates = sorted({float(index.metadata(key)["fps"]) for key in frames.lengths})
+        several = {"sizes": [list(size) for size in frames.sizes]} if len(frames.sizes) > 1 else {}
+        images = {"image_ratio": self.config.image_ratio} if self.config.image_ratio else {}
         return {
+            **several,
+            **images,
             "num_frames": self.config.num_frames,
-            "size": list(frames.size),
+            "size": list(next(iter(frames.sizes))),
             "fps": rates[len(rates) // 2],
             "text_tokens": self.config.text_tokens,
             "kinds": list(self.config.kinds),
@@ -193,25 +95,65 @@ class ShardDataModule(lightning.LightningDataModule):
         return self._caches[split]
 
     def windows(self, split: str) -> list[Window]:
-        """Overlapping windows for training, disjoint ones for val and test."""
+        """Windows of clips, bucket by bucket; for training they overlap."""
         config = self.config
         stride = config.window_stride if split == "train" else config.num_frames
-        windows = cut_windows(self.frames(split).lengths, config.num_frames, stride)
+        windows = self._cut(self.frames(split), config.num_frames, stride)
         if not windows:
             raise ValueError(
                 f"data.num_frames={config.num_frames}: longer than every clip of split {split}"
             )
         return windows
 
-    def dataset(self, split: str) -> WindowDataset:
-        latents = self.latents if split == "train" else None
-        config = self.config if split == "train" else replace(self.config, flip=0.0)
-        return WindowDataset(config, self._open(), self.frames(split), self.windows(split), latents)
+    def images(self) -> list[Window]:
+        """Training windows of one frame, bucket by bucket: of clips and of pictures."""
+        if not self.config.image_ratio:
+            return []
+        frames, pictures = self.frames("train"), self.pictures()
+        windows = self._cut(frames, 1, self.config.window_stride)
+        if pictures is None:
+            return windows
+        windows += self._cut(pictures, 1, 1)
+        sizes = {**frames.spans, **pictures.spans}
+        return sorted(windows, key=lambda w: (sizes[w.key][0], w.key, w.start))
 
-    def prepare_latents(self, encode: Encode, tokenizer_sha256: str) -> LatentCache:
-        """Open the training split's latent cache, writing it with ``encode`` on first use."""
+    @staticmethod
+    def _cut(frames: FrameCache, num_frames: int, stride: int) -> list[Window]:
+        windows = cut_windows(frames.lengths, num_frames, stride)
+        return sorted(windows, key=lambda window: (frames.size(window.key), window.key))
+
+    def pictures(self) -> FrameCache | None:
+        """``data.images``, cropped to the sizes of the training clips."""
+        if self.config.images is None:
+            return None
+        return open_pictures(Path(self.config.images), tuple(self.frames("train").sizes))
+
+    def dataset(self, split: str) -> WindowDataset:
+        """Windows of a split; those for training are followed by images."""
+        config, index, frames = self.config, self._open(), self.frames(split)
+        windows = self.windows(split)
+        if split != "train":
+            return WindowDataset(replace(config, flip=0.0), index, frames, windows)
+        windows += self.images()
+        return WindowDataset(config, index, frames, windows, self.latents, self.pictures())
+
+    def prepare_latents(self, encode: Encode, tokenizer_sha256: str) -> Latents:
+        """Open the training split's latents, writing them with ``encode`` on first use.
+
+        A folder of `openwfm tokenize shards` is read as it is. Raises ValueError when it is of
+        other clips or another tokenizer, or holds no latents of some window.
+        """
         assert self.config.latents is not None
         windows = self.windows("train")
+        if LatentShards.is_one(self.config.latents):
+            stored = LatentShards.open(self.config.latents)
+            stored.require(self.manifest_sha256, tokenizer_sha256)
+            self.latents = stored.rows(windows)
+            return self.latents
+        if len(sizes := self.frames("train").sizes) > 1:
+            raise ValueError(
+                f"data.latents={self.config.latents}: needs clips of one size, not {list(sizes)}"
+            )
         identity: dict[str, Any] = {
             "manifest": self.manifest_sha256,
             "tokenizer": tokenizer_sha256,
@@ -229,35 +171,43 @@ class ShardDataModule(lightning.LightningDataModule):
         return self.latents
 
     def train_dataloader(self) -> DataLoader[Sample]:
+        config, trainer = self.config, self.trainer
         dataset = self.dataset("train")
-        trainer = self.trainer
-        order = BatchOrder(
-            size=len(dataset),
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            first_step=trainer.global_step * trainer.accumulate_grad_batches if trainer else 0,
-            rank=trainer.global_rank if trainer else 0,
-            num_ranks=trainer.world_size if trainer else 1,
-        )
-        return self._loader(dataset, batch_sampler=order)
+        num_clips, sizes = len(self.windows("train")), dataset.sizes()
+
+        def order(batch_size: int, part: list[Size]) -> BatchOrder:
+            return BatchOrder(
+                size=[len(list(bucket)) for _, bucket in groupby(part)],
+                batch_size=batch_size,
+                seed=config.seed,
+                first_step=first,
+                rank=trainer.global_rank if trainer else 0,
+                num_ranks=trainer.world_size if trainer else 1,
+            )
+
+        first = trainer.global_step * trainer.accumulate_grad_batches if trainer else 0
+        clips = order(config.batch_size, sizes[:num_clips])
+        if not config.image_ratio:
+            return self._loader(dataset, clips)
+        images = order(config.image_batch_size, sizes[num_clips:])
+        joint = JointOrder(clips, images, ratio=config.image_ratio, first_step=first)
+        return self._loader(dataset, joint)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.dataset("val"), batch_size=self.config.val_batch_size)
+        return self._held_out("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.dataset("test"), batch_size=self.config.val_batch_size)
+        return self._held_out("test")
 
-    def _loader(
-        self,
-        dataset: WindowDataset,
-        batch_sampler: BatchOrder | None = None,
-        batch_size: int = 1,
-    ) -> DataLoader[Sample]:
+    def _held_out(self, split: str) -> DataLoader[Sample]:
+        dataset = self.dataset(split)
+        return self._loader(dataset, equal_batches(dataset.sizes(), self.config.val_batch_size))
+
+    def _loader(self, dataset: WindowDataset, batches: Iterable[list[Any]]) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
-            batch_sampler=batch_sampler,
-            batch_size=1 if batch_sampler else batch_size,
+            batch_sampler=batches,
             num_workers=self.config.num_workers,
             persistent_workers=self.config.num_workers > 0,
-            collate_fn=_Collate(self.config.text_tokens),
+            collate_fn=Collate(self.config.text_tokens),
         )

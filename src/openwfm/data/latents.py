@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from openwfm.data.running import RunningStatistics
 from openwfm.data.windows import FrameCache, Window
 from openwfm.files import atomic_path, read_json, write_json
 
@@ -23,6 +24,28 @@ def to_video(frames: np.ndarray) -> Float[Tensor, "c t h w"]:
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
+class Latents(Protocol):
+    """Raw latents of a list of windows: row i belongs to window i."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, row: int) -> Tensor:
+        """fp32 ``z f y x``, or int32 ``f y x`` indices of a discrete tokenizer."""
+        ...
+
+    def statistics(self) -> tuple[Float[Tensor, "z f"], Float[Tensor, "z f"]]: ...
+
+
+def frame_statistics(latents: Latents) -> tuple[Float[Tensor, "z f"], Float[Tensor, "z f"]]:
+    """Mean and standard deviation per channel and latent frame, fp32."""
+    running = RunningStatistics()
+    for start in range(0, len(latents), 256):
+        stop = min(start + 256, len(latents))
+        running.update(torch.stack([latents.read(row) for row in range(start, stop)]))
+    moments = running.per_frame()
+    return moments.mean.float(), moments.std.float()
+
+
 class LatentCache:
     """Latents of a list of windows, fp16, memory-mapped; row i belongs to window i."""
 
@@ -32,17 +55,12 @@ class LatentCache:
     def read(self, row: int) -> Float[Tensor, "z f y x"]:
         return torch.from_numpy(np.asarray(self.latents[row], dtype=np.float32))
 
+    def __len__(self) -> int:
+        return len(self.latents)
+
     def statistics(self) -> tuple[Float[Tensor, "z f"], Float[Tensor, "z f"]]:
         """Mean and standard deviation per channel and latent frame (arXiv 2501.03575 code 6.5)."""
-        total, squares, count = 0.0, 0.0, 0
-        for start in range(0, len(self.latents), 1024):
-            part = np.asarray(self.latents[start : start + 1024], dtype=np.float64)
-            total = total + part.sum(axis=(0, 3, 4))
-            squares = squares + (part**2).sum(axis=(0, 3, 4))
-            count += part.shape[0] * part.shape[3] * part.shape[4]
-        mean = np.asarray(total) / count
-        std = np.sqrt(np.maximum(np.asarray(squares) / count - mean**2, 1e-12))
-        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+        return frame_statistics(self)
 
     @classmethod
     def open(cls, folder: Path, identity: Mapping[str, Any]) -> LatentCache | None:

@@ -231,14 +231,23 @@ class ShardIndex:
 
     def read(self, key: str, member: str) -> bytes:
         """Raises ValueError naming the clip or the file when the bytes are not there."""
+        file, offset, size = self.locate(key, member)
+        data = os.pread(self._descriptor(self._place(key).shard), size, offset)
+        if len(data) != size:
+            raise ValueError(f"{file}: truncated at clip {key}, {member}")
+        return data
+
+    def locate(self, key: str, member: str) -> tuple[Path, int, int]:
+        """The shard that holds a member, and the member's offset and size there."""
         place = self._place(key)
         if member not in place.members:
             raise ValueError(f"clip {key}: has no {member}; it has {', '.join(self.members(key))}")
         offset, size = place.members[member]
-        data = os.pread(self._descriptor(place.shard), size, offset)
-        if len(data) != size:
-            raise ValueError(f"{self.root / place.shard}: truncated at clip {key}, {member}")
-        return data
+        return self._inside(place.shard), offset, size
+
+    def folder(self, key: str) -> str:
+        """The clip's bucket (see `bucket`)."""
+        return Path(self._place(key).shard).parent.as_posix()
 
     def _descriptor(self, shard: str) -> int:
         """One descriptor per process and shard."""

@@ -61,5 +61,8 @@ class ShardSet:
     def read(self, key: str, member: str) -> bytes:
         return self._of(key).read(key, member)
 
+    def folder(self, key: str) -> str:
+        return self._of(key).folder(key)
+
     def metadata(self, key: str) -> dict[str, Any]:
         return self._of(key).metadata(key)

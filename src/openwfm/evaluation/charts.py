@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
+HISTOGRAM = ("#2f7df6", "#e8833a")
 COLOURS = ("#2f7df6", "#e8833a", "#16a37b", "#9b6cf0", "#d64f7a")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -59,6 +60,35 @@ def line_chart(
             axes.figure.legend(loc="outside upper left", ncols=2)
 
     return _svg(5.4, 3.1, f"{y_label} {lines}", paint)
+
+
+def histogram(
+    groups: Mapping[str, Sequence[float]],
+    *,
+    x_label: str,
+    lines: Sequence[float] = (),
+    bins: int = 40,
+) -> str:
+    """Stacked counts of named groups of values, with vertical ``lines`` (thresholds)."""
+    values = np.concatenate([np.asarray(group, float) for group in groups.values()])
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    low, high = min([low, *lines]), max([high, *lines])
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+
+    def paint(axes: Any) -> None:
+        axes.hist(
+            [np.asarray(group, float) for group in groups.values()],
+            bins=edges.tolist(),
+            stacked=True,
+            color=[HISTOGRAM[i % len(HISTOGRAM)] for i in range(len(groups))],
+            label=list(groups),
+        )
+        for line in lines:
+            axes.axvline(line, color=INK, linewidth=1.2, linestyle="--")
+        axes.set(xlabel=x_label, yticks=[])
+        axes.spines["left"].set_visible(False)
+
+    return _svg(3.1, 1.7, f"{x_label} {groups} {lines}", paint)
 
 
 def running_mean(

@@ -11,7 +11,9 @@ import yaml
 
 from openwfm.data.batch import VideoBatch
 from openwfm.data.config import DataConfig
-from openwfm.data.datamodule import ShardDataModule, collate
+from openwfm.data.datamodule import ShardDataModule
+from openwfm.data.dataset import collate
+from openwfm.data.order import equal_batches
 from openwfm.evaluation.config import EvaluateConfig
 from openwfm.files import read_json
 from openwfm.randomness import numpy_generator
@@ -65,14 +67,16 @@ class DrawnClips:
         seed: int,
     ) -> None:
         self.dataset = datamodule.dataset(split)
-        self.text_tokens, self.batch_size = datamodule.config.text_tokens, batch_size
+        self.text_tokens = datamodule.config.text_tokens
         order = numpy_generator(seed, f"draw clips/{split}").permutation(len(self.dataset))
-        self.rows = sorted(int(row) for row in order[:num_clips])
+        rows = sorted(int(row) for row in order[:num_clips])
+        sizes = self.dataset.sizes()
+        batches = equal_batches([sizes[row] for row in rows], batch_size)
+        self.batches = [[rows[i] for i in batch] for batch in batches]
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[VideoBatch]:
-        for start in range(0, len(self.rows), self.batch_size):
-            rows = self.rows[start : start + self.batch_size]
+        for rows in self.batches:
             yield collate([self.dataset[row] for row in rows], self.text_tokens)

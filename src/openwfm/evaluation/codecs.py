@@ -63,7 +63,7 @@ def h264(frames: UInt8[np.ndarray, "t h w c"], fps: float, crf: int) -> Coded:
             bits += slice_bits(bytes(packet))
             container.mux(packet)
     with av.open(io.BytesIO(buffer.getvalue()), "r") as source:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+        decoded = [frame.to_ndarray(format="rgb24", threads=1) for frame in source.decode(video=0)]
     return Coded(bits, from_uint8(torch.from_numpy(np.stack(decoded))))
 
 

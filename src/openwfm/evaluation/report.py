@@ -7,12 +7,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from openwfm.evaluation import page as html
+from openwfm import page as html
 from openwfm.evaluation.charts import Line, bar_chart, line_chart
 from openwfm.evaluation.futures import CEILING, COPY, MEAN, METRICS, WORLD
 from openwfm.evaluation.reconstruction import TOKENIZER
-from openwfm.evaluation.report_inputs import ReportInputs, RunInputs, ShownClip
+from openwfm.evaluation.report_inputs import ReportInputs, RunInputs
 from openwfm.files import write_text
+from openwfm.page import ShownClip
 
 METRIC_NAMES = {
     "psnr": ("PSNR, dB", 2),

@@ -13,19 +13,10 @@ import numpy as np
 
 from openwfm.data.shards import INDEX, ShardIndex
 from openwfm.files import read_json
+from openwfm.page import ShownClip
 from openwfm.weights import CONFIG
 
 Curves = dict[str, tuple[Sequence[float], Sequence[float]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownClip:
-    """An mp4, what to write below it, and optionally a picture (PNG) of its frames."""
-
-    caption: str
-    mp4: bytes
-    note: str = ""
-    picture: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

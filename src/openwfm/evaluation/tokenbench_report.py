@@ -15,7 +15,6 @@ from torch import Tensor
 
 from openwfm.evaluation.charts import line_chart
 from openwfm.evaluation.metrics import Interval
-from openwfm.evaluation.page import chips, interval, page, paragraph, section, table
 from openwfm.evaluation.table import finite, plain_interval
 from openwfm.evaluation.tokenbench import (
     BITS,
@@ -26,6 +25,7 @@ from openwfm.evaluation.tokenbench import (
     TokenBenchResult,
 )
 from openwfm.files import write_bytes, write_json, write_text
+from openwfm.page import chips, interval, page, paragraph, section, table
 from openwfm.provenance import code_state, package_versions
 from openwfm.video import png_bytes, stack_rows, strip, to_uint8, write_png
 

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from openwfm.extras import require
-from openwfm.interop.tokenizer_names import diffusers_name, image_name, original_name
+from openwfm.interop.tokenizer_names import diffusers_name, image_name, is_constant, original_name
 from openwfm.tokenizer.autoencoder import VideoTokenizer
 from openwfm.tokenizer.config import TokenizerConfig
+from openwfm.tokenizer.presets import FSQ_LEVELS
 from openwfm.weights import load_strict
 
-# Constants of the wavelet and of quantisation, stored by some releases.
-_CONSTANTS = ("wavelets", "_arange", "patch_size_buffer", "_levels", "_basis", "implicit_codebook")
 IMAGE_GROUPS = 32  # of normalisation, in the release's image networks
 _RESAMPLING = re.compile(
     r"^(encoder\.down\.(\d+)\.downsample|decoder\.up\.(\d+)\.upsample)\.(conv\d)\."
@@ -45,7 +44,14 @@ def from_diffusers_tokenizer(module: nn.Module) -> VideoTokenizer:
 
     Raises ValueError when ``module`` has a wavelet, attention or output that ours has not.
     """
-    theirs: Any = module.config
+    return tokenizer_of_diffusers(module.config, module.state_dict(), "AutoencoderKLCosmos")
+
+
+def tokenizer_of_diffusers(
+    theirs: Any, tensors: Mapping[str, Tensor], source: str
+) -> VideoTokenizer:
+    """As `from_diffusers_tokenizer`, from diffusers' config (an object with its fields) and
+    tensors."""
     encoder, decoder = theirs.encoder_block_out_channels, theirs.decode_block_out_channels
     if theirs.patch_type != "haar" or theirs.in_channels != theirs.out_channels:
         raise ValueError(
@@ -69,12 +75,7 @@ def from_diffusers_tokenizer(module: nn.Module) -> VideoTokenizer:
         in_channels=theirs.in_channels,
     )
     levels = len(config.channels_mult)
-    return _build(
-        config,
-        module.state_dict(),
-        lambda name: diffusers_name(name, levels),
-        "AutoencoderKLCosmos",
-    )
+    return _build(config, tensors, lambda name: diffusers_name(name, levels), source)
 
 
 def to_diffusers_tokenizer(tokenizer: VideoTokenizer) -> nn.Module:
@@ -135,7 +136,7 @@ def load_nvidia_tokenizer(
     tensors = {
         name.removeprefix("network."): tensor
         for name, tensor in state_dict.items()
-        if name.rsplit(".", 1)[-1] not in _CONSTANTS
+        if not is_constant(name)
     }
     source = "state dict of the original release"
     if fsq_levels is None:
@@ -192,7 +193,8 @@ def _read_config(
     if latents != z and fsq_levels is None:
         raise ValueError(
             f"fsq_levels=None: must be given, one number for each of the {latents} channels that "
-            f"the file has between {z}: it looks discrete, and does not hold its levels"
+            f"the file has between {z}: it looks discrete, and does not hold its levels "
+            f"(the published ones have {FSQ_LEVELS})"
         )
     time = patch * 2 ** _branches(tensors, "conv2.conv3d")
     return TokenizerConfig(

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+# Constants of the wavelet and of quantisation, stored by some releases.
+CONSTANTS = ("wavelets", "_arange", "patch_size_buffer", "_levels", "_basis", "implicit_codebook")
+
 _TO_ORIGINAL = (
     (r"^encoder\.levels\.", "encoder.down."),
     (r"^decoder\.levels\.", "decoder.up."),
@@ -55,6 +58,11 @@ _ORIGINAL_TO_IMAGE = (
     (r"(\.0)?\.conv3d\.", "."),
     (r"\.(norm1|norm2|norm|norm_out)\.norm\.", r".\1."),
 )
+
+
+def is_constant(name: str) -> bool:
+    """Whether a name of the release is of a constant, which our network does not store."""
+    return name.rpartition(".")[2] in CONSTANTS
 
 
 def original_name(name: str) -> str:

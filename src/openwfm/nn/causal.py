@@ -8,6 +8,10 @@ and 36-38 ms as shifted matrix products.
 
 A stream hands every layer a `Past` and gives the clip chunk by chunk; the outputs, put together,
 are those of the whole clip.
+
+Inference (`openwfm.nn.derived.infers`) computes the same sums with fewer operations: wide 1×3×3
+kernels as F(2×2, 3×3), 3×1×1 kernels as matrix products that add up in place, without a copy of the
+clip that has two more frames.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from openwfm.nn.derived import Derives, infers
+from openwfm.nn.winograd import pays, winograd, winograd_filters
 
 
 def frames_first(x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "bt c h w"]:
@@ -42,8 +49,17 @@ class Past:
         return self._tensors.get(layer)
 
     def remember(self, layer: nn.Module, *tensors: Tensor) -> None:
-        """Copies, so that the memory of the chunk they are views of is free to go."""
-        self._tensors[layer] = tuple(tensor.clone() for tensor in tensors)
+        """Copies, so that the memory of the chunk they are views of is free to go.
+
+        They overwrite what was recalled where they fit: use that before.
+        """
+        old = self._tensors.get(layer, ())
+        same = len(old) == len(tensors) and not torch.is_grad_enabled()
+        if same and all(fits(a, b) for a, b in zip(old, tensors, strict=True)):
+            for target, tensor in zip(old, tensors, strict=True):
+                target.copy_(tensor)
+        else:
+            self._tensors[layer] = tuple(tensor.clone() for tensor in tensors)
 
     @property
     def num_elements(self) -> int:
@@ -51,48 +67,144 @@ class Past:
         return sum(t.numel() for tensors in self._tensors.values() for t in tensors)
 
 
+def fits(old: Tensor, new: Tensor) -> bool:
+    """Whether ``new`` may be written over ``old``."""
+    locked = old.is_inference() and not torch.is_inference_mode_enabled()
+    return not (old.requires_grad or locked) and old.shape == new.shape and old.dtype == new.dtype
+
+
 def at_start(past: Past | None) -> bool:
     """Whether the frames at hand begin the clip: a whole clip, or the first chunk of a stream."""
     return past is None or not past.started
 
 
-class SpatialConv(nn.Conv3d):
+def convolve(
+    x: Float[Tensor, "b t h w c"], weight: Float[Tensor, "d c 3 3"], bias: Tensor, stride: int
+) -> Float[Tensor, "b t y x d"]:
+    """3×3 in each frame; zeros around, or right and bottom only with stride 2."""
+    frames, padding = frames_first(x), 1
+    if stride == 2:
+        frames, padding = F.pad(frames, (0, 1, 0, 1)), 0
+    return frames_last(F.conv2d(frames, weight, bias, stride, padding), len(x))
+
+
+def add_frames(out: Float[Tensor, "j p d"], x: Float[Tensor, "j p c"], tap: Tensor) -> None:
+    """``out`` += ``x`` @ ``tap``, in one product where memory allows, else frame by frame."""
+    if out.is_contiguous() and x.is_contiguous():
+        out.flatten(0, 1).addmm_(x.flatten(0, 1), tap)
+        return
+    for target, frame in zip(out, x, strict=True):
+        target.addmm_(frame, tap)
+
+
+def add_taps(
+    out: Float[Tensor, "b j h w d"],
+    left: Float[Tensor, "b l h w c"],
+    x: Float[Tensor, "b t h w c"],
+    taps: Float[Tensor, "k c d"],
+    stride: int,
+) -> None:
+    """``out`` += the convolution in time of ``left`` and ``x``, one after the other."""
+    b, num_left = len(x), left.shape[1]
+    for clip in range(b):
+        target, before, frames = (part[clip].flatten(1, 2) for part in (out, left, x))
+        for k, tap in enumerate(taps):
+            # Outputs below `first` have this tap on a frame of `left`.
+            first = min(len(target), max(0, -(-(num_left - k) // stride)))
+            for j in range(first):
+                target[j].addmm_(before[k + stride * j], tap)
+            start = k + stride * first - num_left
+            count = len(target) - first
+            add_frames(target[first:], frames[start::stride][:count], tap)
+
+
+def tap_matrices(weight: Float[Tensor, "d c 3 1 1"]) -> tuple[Float[Tensor, "3 c d"]]:
+    """Matrices that a row of channels is multiplied with, for each frame under the kernel."""
+    return (weight.flatten(2).permute(2, 1, 0).contiguous(),)
+
+
+class SpatialConv(Derives, nn.Conv3d):
     """1×3×3, zero padding of one pixel. With stride 2 the padding is right and bottom only."""
+
+    bias: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, (1, 3, 3), (1, stride, stride))
 
     def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t y x d"]:
-        frames, stride = frames_first(x), self.stride[1]
-        padding = 1
-        if stride == 2:
-            frames, padding = F.pad(frames, (0, 1, 0, 1)), 0
-        weight = self.weight.squeeze(2)
-        return frames_last(F.conv2d(frames, weight, self.bias, stride, padding), len(x))
+        weight, bias, stride = self.weight.squeeze(2), self.bias, self.stride[1]
+        if stride == 1 and infers(self, x) and pays(x.flatten(0, 1), len(weight)):
+            (filters,) = self.derived("winograd", winograd_filters, weight)
+            return winograd(x.flatten(0, 1), filters, bias).unflatten(0, x.shape[:2])
+        return convolve(x, weight, bias, stride)
 
 
-class TemporalConv(nn.Conv3d):
+class TemporalConv(Derives, nn.Conv3d):
     """3×1×1, causal: the first frame is repeated on the left, nothing is added on the right.
 
     With stride s the left padding is 3 - s frames, so that t frames become (t - s) // s + 1. Later
-    chunks of a stream have the end of the chunk before there.
+    chunks of a stream have the end of the chunk before there. ``residual`` is added to the result.
     """
+
+    bias: Tensor
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, (3, 1, 1), (stride, 1, 1))
 
     def forward(
-        self, x: Float[Tensor, "b t h w c"], past: Past | None = None
+        self,
+        x: Float[Tensor, "b t h w c"],
+        past: Past | None = None,
+        residual: Float[Tensor, "b f h w d"] | None = None,
     ) -> Float[Tensor, "b f h w d"]:
+        if infers(self, x):
+            (taps,) = self.derived("taps", tap_matrices, self.weight)
+            return self.infer(x, past, taps, self.bias, residual)
         stride = self.stride[0]
-        before = past.recall(self) if past is not None else None
-        left = x[:, :1].expand(-1, 3 - stride, -1, -1, -1) if before is None else before[0]
-        padded = torch.cat((left, x), 1)
+        padded = torch.cat((self.left(x, past), x), 1)
         if past is not None:
             past.remember(self, padded[:, stride - 3 :])
         rows = padded.flatten(2, 3).permute(0, 3, 1, 2)
         y = F.conv2d(rows, self.weight.squeeze(-1), self.bias, (stride, 1))
-        return y.permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
+        y = y.permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
+        return y if residual is None else residual + y
+
+    def left(self, x: Float[Tensor, "b t h w c"], past: Past | None) -> Float[Tensor, "b l h w c"]:
+        """The frames before ``x``: what the stream remembers, or its first frame."""
+        before = past.recall(self) if past is not None else None
+        if before is not None:
+            return before[0]
+        return x[:, :1].expand(-1, 3 - self.stride[0], -1, -1, -1)
+
+    def infer(
+        self,
+        x: Float[Tensor, "b t h w c"],
+        past: Past | None,
+        taps: Float[Tensor, "3 c d"],
+        bias: Tensor,
+        residual: Float[Tensor, "b f h w d"] | None = None,
+    ) -> Float[Tensor, "b f h w d"]:
+        """The convolution with other weights than this layer's own: those it is folded into."""
+        stride, left = self.stride[0], self.left(x, past)
+        if residual is None:
+            count = (left.shape[1] + x.shape[1] - 3) // stride + 1
+            out = bias.expand(len(x), count, *x.shape[2:4], -1).contiguous()
+        else:
+            out = residual + bias
+        add_taps(out, left, x, taps, stride)
+        if past is not None:
+            past.remember(self, last_frames(left, x))
+        return out
+
+
+def last_frames(
+    left: Float[Tensor, "b l h w c"], x: Float[Tensor, "b t h w c"]
+) -> Float[Tensor, "b l h w c"]:
+    """As many of the last frames as ``left`` has, of ``left`` and ``x`` one after the other."""
+    count = left.shape[1]
+    if x.shape[1] >= count:
+        return x[:, x.shape[1] - count :]
+    return torch.cat((left, x), 1)[:, -count:]
 
 
 class PointwiseConv(nn.Conv3d):
@@ -117,15 +229,21 @@ class FactorizedConv(nn.Module):
         self.time = TemporalConv(out_channels, out_channels) if time else None
 
     @property
-    def last(self) -> nn.Conv3d:
+    def last(self) -> SpatialConv | TemporalConv:
         """The convolution whose output leaves."""
         return self.space if self.time is None else self.time
 
     def forward(
-        self, x: Float[Tensor, "b t h w c"], past: Past | None = None
+        self,
+        x: Float[Tensor, "b t h w c"],
+        past: Past | None = None,
+        residual: Float[Tensor, "b t h w d"] | None = None,
     ) -> Float[Tensor, "b t h w d"]:
+        """The convolution; ``residual`` is added to the result."""
         x = self.space(x)
-        return x if self.time is None else self.time(x, past)
+        if self.time is not None:
+            return self.time(x, past, residual)
+        return x if residual is None else residual + x
 
 
 class FrameNorm(nn.GroupNorm):
@@ -136,3 +254,7 @@ class FrameNorm(nn.GroupNorm):
 
     def forward(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
         return frames_last(super().forward(frames_first(x)), len(x))
+
+    def activated(self, x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "b t h w c"]:
+        """The norm and then SiLU, in place where nothing asks for gradients."""
+        return F.silu(self(x), inplace=infers(self, x))

@@ -50,11 +50,8 @@ def haar_forward(
     first c channels and 0 elsewhere. Frames that continue a clip (``start`` False) are patch_size·n
     and become n. With ``image`` frames stay apart: f = t and d = patch_size²·c.
     """
-    p, depth = patch_size, 1 if image else patch_size
-    if start:
-        video = torch.cat((video[:, :, :1].expand(-1, -1, depth - 1, -1, -1), video), 2)
-    cells = rearrange(video, "b c (t p) (h q) (w r) -> b t h w c (p q r)", p=depth, q=p, r=p)
-    signs = haar_signs(p, image=image).to(video)
+    cells = to_cells(video, patch_size, image=image, start=start).flatten(5)
+    signs = haar_signs(patch_size, image=image).to(video)
     bands = F.linear(cells, signs / len(signs))
     return rearrange(bands, "b t h w c k -> b t h w (k c)")
 
@@ -63,10 +60,33 @@ def haar_inverse(
     bands: Float[Tensor, "b f y x d"], patch_size: int, *, image: bool = False, start: bool = True
 ) -> Float[Tensor, "b c t h w"]:
     """Inverse of :func:`haar_forward`; t = 1 + patch_size·(f - 1) where the bands start a clip."""
-    p, depth = patch_size, 1 if image else patch_size
-    signs = haar_signs(p, image=image).to(bands)
+    signs = haar_signs(patch_size, image=image).to(bands)
     # Contiguous, because linear turns a transposed input into thousands of 3x64 products.
     values = rearrange(bands, "b t h w (k c) -> b t h w c k", k=len(signs)).contiguous()
-    cells = F.linear(values, signs.T)
-    video = rearrange(cells, "b t h w c (p q r) -> b c (t p) (h q) (w r)", p=depth, q=p, r=p)
+    return from_cells(F.linear(values, signs.T), patch_size, image=image, start=start)
+
+
+def to_cells(
+    video: Float[Tensor, "b c t h w"], patch_size: int, *, image: bool, start: bool
+) -> Float[Tensor, "b f y x c p q r"]:
+    """Pixels by cell, contiguous; the first frame fills a cell of its own where it starts a clip.
+
+    Cells are ``patch_size`` pixels high and wide, and as deep, or of one frame with ``image``.
+    """
+    p, depth = patch_size, 1 if image else patch_size
+    parts = []
+    if start:
+        first = rearrange(video[:, :, :1], "b c 1 (h q) (w r) -> b 1 h w c 1 q r", q=p, r=p)
+        parts, video = [first.expand(-1, -1, -1, -1, -1, depth, -1, -1)], video[:, :, 1:]
+    pattern = "b c (t p) (h q) (w r) -> b t h w c p q r"
+    return torch.cat((*parts, rearrange(video, pattern, p=depth, q=p, r=p)), 1)
+
+
+def from_cells(
+    cells: Float[Tensor, "b f y x c pqr"], patch_size: int, *, image: bool, start: bool
+) -> Float[Tensor, "b c t h w"]:
+    """Inverse of :func:`to_cells`."""
+    p, depth = patch_size, 1 if image else patch_size
+    pattern = "b t h w c (p q r) -> b c (t p) (h q) (w r)"
+    video = rearrange(cells, pattern, p=depth, q=p, r=p)
     return video[:, :, depth - 1 :] if start else video

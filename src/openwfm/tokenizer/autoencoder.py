@@ -12,13 +12,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from openwfm.nn.causal import Past, PointwiseConv, at_start
-from openwfm.nn.wavelet import haar_forward, haar_inverse
+from openwfm.nn.derived import infers
+from openwfm.nn.wavelet import from_cells, haar_forward, haar_inverse, to_cells
 from openwfm.shapes import Temporal
 from openwfm.tokenizer.checks import (
     Pad,
     Size,
     check_clip,
     check_crop,
+    check_dtype,
     check_indices,
     check_latents,
     check_range,
@@ -27,7 +29,8 @@ from openwfm.tokenizer.checks import (
 from openwfm.tokenizer.config import TokenizerConfig
 from openwfm.tokenizer.networks import Decoder, Encoder
 from openwfm.tokenizer.quantize import codes_to_indices, fsq_codes, indices_to_codes
-from openwfm.tokenizer.streaming import StreamDecoder, StreamEncoder
+from openwfm.tokenizer.streaming import StreamDecoder, StreamEncoder, in_steps, latents_per_step
+from openwfm.tokenizer.tiling import check_tile, decode_tiled, encode_tiled
 from openwfm.weights import load_strict, read_weights
 
 # Config fields that are younger than published weights, and what those weights mean by their lack.
@@ -56,7 +59,7 @@ class VideoTokenizer(nn.Module):
         return self.config.temporal
 
     def encode(
-        self, video: Float[Tensor, "b c t h w"], *, pad: Pad = None
+        self, video: Float[Tensor, "b c t h w"], *, pad: Pad = None, tile: int | None = None
     ) -> Float[Tensor, "b z f y x"]:
         """Latents of clips in [-1, 1]; not normalised.
 
@@ -64,35 +67,52 @@ class VideoTokenizer(nn.Module):
         spatial_compression, naming the nearest sizes that are; with ``pad`` the last frame, row and
         column are repeated instead, and ``decode(…, crop=(t, h, w))`` cuts that off. Values that
         are not finite or outside [-1, 1] are a ValueError too.
+
+        ``tile`` pixels a side are worked on at a time, for frames beyond memory: the result is the
+        same, without gradients and for more work (`openwfm.tokenizer.tiling`).
         """
+        check_tile(tile, self.config)
         video = pad_clip(video, self.config, pad)
         check_clip(video, self.config)
+        check_dtype("video", video, self.to_latents.weight)
         check_range(video)
-        return self.encode_chunk(video)
+        return self.encode_chunk(video) if tile is None else encode_tiled(self, video, tile)
 
     def decode(
-        self, latents: Float[Tensor, "b z f y x"], *, crop: Size | None = None
+        self,
+        latents: Float[Tensor, "b z f y x"],
+        *,
+        crop: Size | None = None,
+        tile: int | None = None,
     ) -> Float[Tensor, "b c t h w"]:
         """Clips of 1 + temporal_compression·(f - 1) frames; about [-1, 1], not clamped.
 
-        ``crop`` is the (t, h, w) of a clip that was padded for encoding. Raises ValueError when
-        latents are misshapen or not finite, or when the clip cannot have had that size.
+        ``crop`` is the (t, h, w) of a clip that was padded for encoding, ``tile`` that of
+        :meth:`encode`. Raises ValueError when latents are misshapen or not finite, or when the clip
+        cannot have had that size.
         """
+        check_tile(tile, self.config)
         check_latents(latents, self.config)
+        check_dtype("latents", latents, self.from_latents.weight)
         t, h, w = check_crop(crop, latents.shape[2:], self.config)
-        return self.decode_chunk(latents)[:, :, :t, :h, :w]
+        video = self.decode_chunk(latents) if tile is None else decode_tiled(self, latents, tile)
+        return video[:, :, :t, :h, :w]
 
     def encode_indices(
-        self, video: Float[Tensor, "b c t h w"], *, pad: Pad = None
+        self, video: Float[Tensor, "b c t h w"], *, pad: Pad = None, tile: int | None = None
     ) -> Int[Tensor, "b f y x"]:
         """int32 tokens of clips, 0 to ``config.num_codes`` - 1; see :meth:`encode`."""
-        return self.indices(self.encode(video, pad=pad))
+        return self.indices(self.encode(video, pad=pad, tile=tile))
 
     def decode_indices(
-        self, indices: Int[Tensor, "b f y x"], *, crop: Size | None = None
+        self,
+        indices: Int[Tensor, "b f y x"],
+        *,
+        crop: Size | None = None,
+        tile: int | None = None,
     ) -> Float[Tensor, "b c t h w"]:
         """Clips of tokens; see :meth:`decode`. Raises ValueError for an index out of range."""
-        return self.decode(self.codes(indices), crop=crop)
+        return self.decode(self.codes(indices), crop=crop, tile=tile)
 
     def indices(self, codes: Float[Tensor, "b z f y x"]) -> Int[Tensor, "b f y x"]:
         """Tokens of what a discrete tokenizer encoded."""
@@ -122,21 +142,42 @@ class VideoTokenizer(nn.Module):
         self, video: Float[Tensor, "b c t h w"], past: Past | None = None
     ) -> Float[Tensor, "b z f y x"]:
         """Unchecked `encode` of a whole clip, or of a stream's next whole groups of frames."""
+        if past is None and infers(self, video):
+            h, w = video.shape[3:]
+            length = self.temporal.ratio * latents_per_step(self.config, len(video) * h * w)
+            first = length - self.temporal.ratio + 1
+            if video.shape[2] > first:
+                chunks = video[:, :, :first], *video[:, :, first:].split(length, 2)
+                frames = int(self.temporal.latent_frames(video.shape[2]))
+                return in_steps(self.encode_chunk, chunks, frames)
         return rearrange(self.quantize(self.features(video, past)), "b f y x z -> b z f y x")
 
     def decode_chunk(
         self, latents: Float[Tensor, "b z f y x"], past: Past | None = None
     ) -> Float[Tensor, "b c t h w"]:
         """Unchecked `decode` of all latents, or of a stream's next ones."""
+        infer = infers(self, latents)
+        if infer and past is None:
+            b, _, f, y, x = latents.shape
+            length = latents_per_step(self.config, b * y * x * self.config.spatial_compression**2)
+            if f > length:
+                frames = int(self.temporal.frames(f))
+                return in_steps(self.decode_chunk, latents.split(length, 2), frames)
         z = self.from_latents(rearrange(latents, "b z f y x -> b f y x z"))
-        image, start = self.config.is_image, at_start(past)
-        bands = self.decoder(z, past)
-        return haar_inverse(bands, self.config.patch_size, image=image, start=start)
+        patch, image, start = self.config.patch_size, self.config.is_image, at_start(past)
+        if infer:
+            cells = self.decoder.infer(z, past).unflatten(-1, (self.config.in_channels, -1))
+            return from_cells(cells, patch, image=image, start=start)
+        return haar_inverse(self.decoder(z, past), patch, image=image, start=start)
 
     def features(
         self, video: Float[Tensor, "b c t h w"], past: Past | None = None
     ) -> Float[Tensor, "b f y x z"]:
         """What enters the bottleneck, before any rounding."""
+        if infers(self, video):
+            patch, image, start = self.config.patch_size, self.config.is_image, at_start(past)
+            cells = to_cells(video, patch, image=image, start=start).flatten(4)
+            return self.to_latents(self.encoder.infer(cells, past))
         return self.to_latents(self.encoder(self.bands(video, past), past))
 
     def bands(

@@ -46,6 +46,12 @@ def _check_type(video: Tensor, config: TokenizerConfig) -> None:
         )
 
 
+def check_dtype(name: str, x: Tensor, weights: Tensor) -> None:
+    """Raises ValueError unless ``x`` has the type of the weights, or autocast chooses it."""
+    if x.dtype != weights.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"{name}: {x.dtype}: must be {weights.dtype}, as the weights are")
+
+
 def check_range(video: Tensor) -> None:
     """Raises ValueError for values that are not finite or outside [-1, 1]."""
     if not video.numel():

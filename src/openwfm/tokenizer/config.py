@@ -1,4 +1,4 @@
-"""What a tokenizer and its training objective are made of; every rule is checked here."""
+"""What a tokenizer is made of; every rule is checked here."""
 
 from __future__ import annotations
 
@@ -155,34 +155,3 @@ class TokenizerConfig:
     @property
     def temporal(self) -> Temporal:
         return Temporal(ratio=self.temporal_compression)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReconstructionConfig:
-    """Weights of the reconstruction objective; 0 switches a term off and loads nothing for it.
-
-    The first stage of arXiv 2501.03575, section 4.1: L1 (1.0) and perceptual (0.1). Its release
-    lowers the perceptual weight to 0.073 after 500,000 steps, far beyond the runs here. The
-    perceptual term sees ``perceptual_frames`` random frames of each clip, from
-    ``perceptual_start_step`` on.
-    """
-
-    l1: float = 1.0
-    perceptual: float = 0.1
-    perceptual_frames: int = 2
-    perceptual_start_step: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("l1", "perceptual"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"objective.{name}={getattr(self, name)}: must be at least 0")
-        if self.l1 == 0 and self.perceptual == 0:
-            raise ValueError("objective.l1=0: must be positive when objective.perceptual is 0 too")
-        if self.perceptual_frames < 1:
-            raise ValueError(
-                f"objective.perceptual_frames={self.perceptual_frames}: must be at least 1"
-            )
-        if self.perceptual_start_step < 0:
-            raise ValueError(
-                f"objective.perceptual_start_step={self.perceptual_start_step}: must be at least 0"
-            )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -49,19 +49,29 @@ class TokenizeConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.out, str):
+            raise ValueError("out: needs a value, a file for the latents or the video")
         endings = Path(self.source).suffix == LATENTS, Path(self.out).suffix
         if endings not in ((False, LATENTS), (True, ".mp4")):
             raise ValueError(
                 f"out={self.out}: must end in {LATENTS} for a video, and in .mp4 for in=….{LATENTS}"
             )
         check_pad(self.pad)
-        window = self.attention_window
-        if isinstance(window, str) and window != TRAINING:
-            raise ValueError(f"attention_window={window}: must be a number, {TRAINING} or null")
-        for name in ("chunk", "attention_window"):
-            value = getattr(self, name)
-            if isinstance(value, bool | float) or (isinstance(value, int) and value < 1):
-                raise ValueError(f"{name}={value}: must be a whole number, at least 1")
+        check_counts(self, ("chunk", "attention_window"))
+
+
+def check_counts(config: object, names: Sequence[str]) -> None:
+    """Raises ValueError for a field that is no whole number from 1 on; all but ``chunk`` may be
+    null, and ``attention_window`` `TRAINING`."""
+    for name in names:
+        value = getattr(config, name)
+        if name == "attention_window" and isinstance(value, str):
+            if value != TRAINING:
+                raise ValueError(f"{name}={value}: must be a number, {TRAINING} or null")
+        elif value is None and name != "chunk":
+            continue
+        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}={value}: must be a whole number, at least 1")
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Report:
 @torch.no_grad()
 def tokenize_file(config: TokenizeConfig) -> Report:
     """Encode the video ``config.source``. Raises ValueError as `VideoTokenizer.encode` does."""
-    window = _window(config)
+    window = training_window(config.tokenizer, config.attention_window)
     tokenizer = load_tokenizer(config.tokenizer, attention_window=window).to(config.device)
     pad: Pad = "replicate" if config.pad else None
     encoder = tokenizer.stream_encoder(pad=pad)
@@ -159,17 +169,18 @@ def _stored(tokenizer: VideoTokenizer, latents: Tensor) -> Tensor:
     return latents[0].transpose(0, 1).float()
 
 
-def _window(config: TokenizeConfig) -> int | None:
-    if config.attention_window != TRAINING:
-        assert not isinstance(config.attention_window, str)
-        return config.attention_window
-    published, _ = read_weights(config.tokenizer, kind="tokenizer")
+def training_window(folder: str, attention_window: int | str | None) -> int | None:
+    """Latent frames of the training clips of the tokenizer in ``folder`` for `TRAINING`, else as
+    given. Raises ValueError when its config does not say."""
+    if not isinstance(attention_window, str):
+        return attention_window
+    published, _ = read_weights(folder, kind="tokenizer")
     if published["net"]["temporal_compression"] == 1:
         return None
     frames = published.get("data", {}).get("num_frames")
     if not isinstance(frames, int):
         raise ValueError(
-            f"attention_window={TRAINING}: {Path(config.tokenizer) / CONFIG} does not say "
+            f"attention_window={TRAINING}: {Path(folder) / CONFIG} does not say "
             "data.num_frames; give a number of latent frames, or null for no limit"
         )
     return 1 + (frames - 1) // int(published["net"]["temporal_compression"])

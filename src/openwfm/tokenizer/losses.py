@@ -1,14 +1,17 @@
-"""Terms of the reconstruction objective and its metric: pure functions and one frozen module."""
+"""Terms of the reconstruction objective and its metric: pure functions.
+
+Features are tuples of maps, fine to coarse, of a frozen network (`openwfm.tokenizer.backbones`).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-
-from openwfm.tokenizer.features import EfficientNetFeatures, load_backbone
 
 
 def l1_loss(
@@ -41,25 +44,35 @@ def take_frames(
     return rearrange(video[rows, :, indices.to(video.device)], "b k c h w -> (b k) c h w")
 
 
-class PerceptualDistance(nn.Module):
-    """Distance of unit-length features of a frozen EfficientNet-Lite0, averaged over positions.
+def perceptual_distance(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> Float[Tensor, ""]:
+    """Distance of unit-length features, averaged over positions, summed over depths.
 
-    The form is that of LPIPS (arXiv 1801.03924, equation 1) with all channel weights 1, summed over
-    four depths; the backbone is not VGG, so values do not compare with published LPIPS.
+    The form is that of LPIPS (arXiv 1801.03924, equation 1) with all channel weights 1; where the
+    backbone is not VGG, values do not compare with published LPIPS.
     """
+    total = torch.zeros(())
+    for left, right in zip(ours, theirs, strict=True):
+        difference = F.normalize(left, dim=1) - F.normalize(right, dim=1)
+        total = total.to(left) + difference.square().sum(1).mean()
+    return total
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = EfficientNetFeatures(load_backbone())
 
-    def forward(
-        self, reconstruction: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]
-    ) -> Float[Tensor, ""]:
-        """Gradients flow to ``reconstruction`` only. Sides must be multiples of 16."""
-        with torch.no_grad():
-            wanted = self.features(target)
-        total = reconstruction.new_zeros(())
-        for ours, theirs in zip(self.features(reconstruction), wanted, strict=True):
-            difference = F.normalize(ours, dim=1) - F.normalize(theirs, dim=1)
-            total = total + difference.square().sum(1).mean()
-        return total
+def gram_matrix(features: Float[Tensor, "bk c h w"], num_clips: int) -> Float[Tensor, "b c c"]:
+    """F·F^T / (k·h·w), F being the channels of a clip's k frames at all positions."""
+    rows = rearrange(features, "(b k) c h w -> b c (k h w)", b=num_clips)
+    return rows @ rows.transpose(1, 2) / rows.shape[2]
+
+
+def gram_distance(
+    ours: Iterable[Tensor], theirs: Iterable[Tensor], num_clips: int
+) -> Float[Tensor, ""]:
+    """Mean squared difference of Gram matrices, summed over depths.
+
+    arXiv 2501.03575, section 4.1, in the form of its release (reference section 4.1): which
+    features occur together, not where. Needs a clip's frames next to each other.
+    """
+    total = torch.zeros(())
+    for left, right in zip(ours, theirs, strict=True):
+        difference = gram_matrix(left, num_clips) - gram_matrix(right, num_clips)
+        total = total.to(left) + difference.square().mean()
+    return total

@@ -9,15 +9,18 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.data.batch import VideoBatch
 from openwfm.randomness import derive_seed, torch_generator
+from openwfm.tokenizer.adversarial import balanced_gradient, gradient_penalty, hinge_loss
 from openwfm.tokenizer.autoencoder import VideoTokenizer, read_net
-from openwfm.tokenizer.config import ReconstructionConfig, TokenizerConfig
+from openwfm.tokenizer.config import TokenizerConfig
+from openwfm.tokenizer.discriminator import AdversarialConfig, Discriminator
 from openwfm.tokenizer.initialize import initialize
-from openwfm.tokenizer.losses import PerceptualDistance, l1_loss, pick_frames, psnr, take_frames
+from openwfm.tokenizer.losses import psnr
+from openwfm.tokenizer.objective import Objective, ReconstructionConfig
 from openwfm.tokenizer.quantize import code_histogram, code_usage, perplexity
 from openwfm.weights import load_strict, plain, read_weights
 
@@ -26,10 +29,12 @@ class TokenizerModule(LightningModule):
     """Reconstruction training; ``weights`` is a published folder to start from, of the same net.
 
     ``freeze_encoder`` trains the decoder alone: the latent space stays what it was, so world models
-    trained on it remain valid.
+    trained on it remain valid. With ``adversarial`` a discriminator learns beside the tokenizer;
+    only the tokenizer's steps count as steps. The trainer must not clip gradients then.
     """
 
     tokenizer: VideoTokenizer
+    discriminator: Discriminator
 
     def __init__(
         self,
@@ -40,13 +45,14 @@ class TokenizerModule(LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         weights: str | None = None,
         freeze_encoder: bool = False,
+        discriminator: AdversarialConfig | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.net, self.objective = net, objective
-        self.freeze_encoder = freeze_encoder
-        # A tuple hides the frozen backbone from checkpoints and from weight averaging.
-        self._perceptual: tuple[PerceptualDistance, ...] = ()
+        self.freeze_encoder, self.adversarial = freeze_encoder, discriminator
+        self.automatic_optimization = discriminator is None
+        self._objective: Objective | None = None
         self.optimizer, self.scheduler = optimizer, scheduler
         self.weights, self.seed = weights, seed
         self._histogram = torch.zeros(0, dtype=torch.int64)
@@ -68,19 +74,75 @@ class TokenizerModule(LightningModule):
                     f"but model.net is {self.net}"
                 )
             load_strict(self.tokenizer, tensors, self.weights)
-        if self.objective.perceptual > 0:
-            self._perceptual = (PerceptualDistance(),)
+        self._objective = Objective(self.objective)
+        if self.adversarial is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(derive_seed(self.seed, "discriminator weights"))
+                self.discriminator = Discriminator(self.adversarial)
         if self.freeze_encoder:
             self.tokenizer.encoder.requires_grad_(False)
             self.tokenizer.to_latents.requires_grad_(False)
 
-    def training_step(self, batch: VideoBatch, batch_idx: int) -> Tensor:
-        loss, _ = self._loss(batch, "train")
-        return loss
+    def training_step(self, batch: VideoBatch, batch_idx: int) -> Tensor | None:
+        loss, reconstruction = self._loss(batch, "train")
+        if self.adversarial is None:
+            return loss
+        self._adversarial_step(batch, loss, reconstruction, self.adversarial)
+        return None
+
+    def _adversarial_step(
+        self, batch: VideoBatch, loss: Tensor, reconstruction: Tensor, config: AdversarialConfig
+    ) -> None:
+        """A step of the tokenizer, then one of the discriminator, each once it has begun."""
+        step, clip = self.global_step, config.gradient_clip
+        (gradient,) = torch.autograd.grad(loss, reconstruction)
+        if step >= config.start_step + config.warmup_steps:
+            adversarial = -self.discriminator(reconstruction).mean()
+            gradient, factor = balanced_gradient(
+                reconstruction,
+                gradient,
+                torch.autograd.grad(adversarial, reconstruction)[0],
+                [p for p in self.tokenizer.decoder.conv_out.last.parameters()],
+                weight=config.weight,
+                max_factor=config.max_factor,
+            )
+            self._log("train/adversarial", adversarial, batch)
+            self._log("train/adversarial_factor", factor, batch)
+        optimizer: Any = self.optimizers()[0]  # type: ignore[index]
+        optimizer.zero_grad()
+        self.manual_backward(reconstruction, gradient)
+        self.clip_gradients(optimizer, gradient_clip_val=clip, gradient_clip_algorithm="norm")
+        optimizer.step()
+        if self.scheduler is not None:
+            self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        if step >= config.start_step:
+            self._discriminator_step(batch, reconstruction.detach(), config, step)
+
+    def _discriminator_step(
+        self, batch: VideoBatch, made: Tensor, config: AdversarialConfig, step: int
+    ) -> None:
+        """Lightning counts the steps of wrapped optimizers, and one step a batch is enough: raw."""
+        optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
+        real_logits, made_logits = self.discriminator(_video(batch)), self.discriminator(made)
+        loss = hinge_loss(real_logits, made_logits)
+        self._log("train/discriminator", loss, batch)
+        self._log("train/logit_gap", real_logits.mean() - made_logits.mean(), batch)
+        if config.r1 > 0 and step % config.r1_every == 0:
+            penalty = gradient_penalty(self.discriminator, _video(batch))
+            self._log("train/r1", penalty, batch)
+            loss = loss + config.r1 * config.r1_every * penalty
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        nn.utils.clip_grad_norm_(self.discriminator.parameters(), config.gradient_clip)
+        optimizer.step()
 
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
+        """``val/psnr`` is of clips, ``val/image_psnr`` of their middle frames as images."""
         _, reconstruction = self._loss(batch, "val")
-        self._log("val/psnr", psnr(reconstruction, _video(batch)).mean(), batch)
+        video = _video(batch)
+        self._log("val/psnr", psnr(reconstruction, video).mean(), batch)
+        image = video[:, :, video.shape[2] // 2][:, :, None]
+        self._log("val/image_psnr", psnr(self.tokenizer(image), image).mean(), batch)
         if (num_codes := self.net.num_codes) is not None:
             indices = self.tokenizer.indices(self.tokenizer.encode_chunk(_video(batch)))
             self._histogram += code_histogram(indices, num_codes)
@@ -98,16 +160,10 @@ class TokenizerModule(LightningModule):
     def _loss(self, batch: VideoBatch, stage: str) -> tuple[Tensor, Tensor]:
         video = _video(batch)
         reconstruction = self.tokenizer(video)
-        terms = {"l1": (self.objective.l1, l1_loss(reconstruction, video))}
+        assert self._objective is not None
         step = self.global_step
-        if self.objective.perceptual > 0 and step >= self.objective.perceptual_start_step:
-            generator = torch_generator(self.seed, f"{stage} perceptual", step, self.global_rank)
-            count = self.objective.perceptual_frames
-            indices = pick_frames(len(video), video.shape[2], count, generator)
-            distance = self._perceptual[0].to(self.device)(
-                take_frames(reconstruction, indices), take_frames(video, indices)
-            )
-            terms["perceptual"] = (self.objective.perceptual, distance)
+        generator = torch_generator(self.seed, f"{stage} perceptual", step, self.global_rank)
+        terms = self._objective(reconstruction, video, step, generator)
         loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
         if not torch.isfinite(loss):
             values = ", ".join(f"{name}={float(v.detach())}" for name, (_, v) in terms.items())
@@ -134,10 +190,14 @@ class TokenizerModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer([p for p in self.tokenizer.parameters() if p.requires_grad])
-        if self.scheduler is None:
-            return optimizer
-        schedule = {"scheduler": self.scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        parts: list[dict[str, Any]] = [{"optimizer": optimizer}]
+        if self.scheduler is not None:
+            schedule = {"scheduler": self.scheduler(optimizer), "interval": "step"}
+            parts[0]["lr_scheduler"] = schedule
+        if (config := self.adversarial) is not None:
+            parameters = self.discriminator.parameters()
+            parts.append({"optimizer": Adam(parameters, lr=config.lr, betas=config.betas)})
+        return parts
 
     @torch.no_grad()
     def sample_videos(self, batch: VideoBatch) -> dict[str, Tensor]:

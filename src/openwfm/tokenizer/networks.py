@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from openwfm.nn.causal import FactorizedConv, FrameNorm, Past
+from openwfm.nn.causal import FactorizedConv, FrameNorm, Past, convolve
+from openwfm.nn.derived import Derives
 from openwfm.tokenizer.blocks import Downsample, Level, Middle, Upsample
 from openwfm.tokenizer.config import TokenizerConfig
+from openwfm.tokenizer.folding import bands_of_cells, cells_of_bands
 
 
-class Encoder(nn.Module):
+class Encoder(Derives):
     """Wavelet bands to ``z_channels``; the first levels halve space and time."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
+        self.patch_size, self.image = config.patch_size, config.is_image
         groups, last, joins = config.num_groups, len(config.widths) - 1, not config.is_image
         width = config.channels
         self.conv_in = FactorizedConv(config.num_bands, width, time=joins)
@@ -35,13 +39,24 @@ class Encoder(nn.Module):
     def forward(
         self, bands: Float[Tensor, "b t h w d"], past: Past | None = None
     ) -> Float[Tensor, "b f y x z"]:
-        x = self.conv_in(bands, past)
+        return self._body(self.conv_in(bands, past), past)
+
+    def infer(
+        self, cells: Float[Tensor, "b t h w d"], past: Past | None = None
+    ) -> Float[Tensor, "b f y x z"]:
+        """Of pixels by cell (`openwfm.nn.wavelet.to_cells`): the wavelet is in the first kernel."""
+        fold = partial(bands_of_cells, patch_size=self.patch_size, image=self.image)
+        (weight,) = self.derived("cells", fold, self.conv_in.space.weight)
+        x = convolve(cells, weight, self.conv_in.space.bias, 1)
+        return self._body(x if self.conv_in.time is None else self.conv_in.time(x, past), past)
+
+    def _body(self, x: Float[Tensor, "b t h w c"], past: Past | None) -> Float[Tensor, "b f y x z"]:
         for level in self.levels:
             x = level(x, past)
-        return self.conv_out(F.silu(self.norm_out(self.middle(x, past))), past)
+        return self.conv_out(self.norm_out.activated(self.middle(x, past)), past)
 
 
-class Decoder(nn.Module):
+class Decoder(Derives):
     """``z_channels`` to wavelet bands; not the encoder's mirror image.
 
     With r = 0 at the deepest level, time doubles after the blocks of levels 1 ≤ r ≤ num_temporal,
@@ -51,6 +66,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
+        self.patch_size, self.image = config.patch_size, config.is_image
         groups, last, joins = config.num_groups, len(config.widths) - 1, not config.is_image
         width = config.widths[-1]
         self.conv_in = FactorizedConv(config.z_channels, width, time=joins)
@@ -72,7 +88,21 @@ class Decoder(nn.Module):
     def forward(
         self, z: Float[Tensor, "b f y x z"], past: Past | None = None
     ) -> Float[Tensor, "b t h w d"]:
+        return self.conv_out(self._body(z, past), past)
+
+    def infer(
+        self, z: Float[Tensor, "b f y x z"], past: Past | None = None
+    ) -> Float[Tensor, "b t h w d"]:
+        """Pixels by cell (`openwfm.nn.wavelet.from_cells`): the wavelet is in the last kernel."""
+        x, conv = self._body(z, past), self.conv_out.last
+        fold = partial(cells_of_bands, patch_size=self.patch_size, image=self.image)
+        weight, bias = self.derived("cells", fold, conv.weight, conv.bias)
+        if self.conv_out.time is None:
+            return convolve(x, weight, bias, 1)
+        return self.conv_out.time.infer(self.conv_out.space(x), past, weight, bias)
+
+    def _body(self, z: Float[Tensor, "b f y x z"], past: Past | None) -> Float[Tensor, "b t h w c"]:
         x = self.middle(self.conv_in(z, past), past)
         for level in reversed(self.levels):
             x = level(x, past)
-        return self.conv_out(F.silu(self.norm_out(x)), past)
+        return self.norm_out.activated(x)

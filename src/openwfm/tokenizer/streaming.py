@@ -8,7 +8,7 @@ of the two attentions in time do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,32 @@ from openwfm.tokenizer.checks import (
 from openwfm.tokenizer.config import TokenizerConfig
 
 Chunk = Callable[[Tensor, Past], Tensor]
+STEP_CELLS = 10_240  # wavelet cells of a step: 5 latent frames of 128x128 pixels, 1 of 256x256
+
+
+def latents_per_step(config: TokenizerConfig, pixels: int) -> int:
+    """Latent frames to work on at a time, of clips with ``pixels`` in a frame, together.
+
+    Inference takes long clips in such steps: activations take less memory, and each step
+    is still large enough for the weights to be read seldom.
+    """
+    patch = config.patch_size
+    depth = 1 if config.is_image else config.temporal_compression // patch
+    return max(1, STEP_CELLS // max(1, depth * pixels // patch**2))
+
+
+def in_steps(step: Chunk, chunks: Iterable[Tensor], num_frames: int) -> Tensor:
+    """What ``step`` makes of a clip's chunks, ``num_frames`` in all along dimension 2."""
+    past, start, out = Past(), 0, None
+    for chunk in chunks:
+        result = step(chunk, past)
+        past.started = True
+        if out is None:
+            out = result.new_empty(*result.shape[:2], num_frames, *result.shape[3:])
+        out[:, :, start : start + result.shape[2]] = result
+        start += result.shape[2]
+    assert out is not None and start == num_frames, (start, num_frames)
+    return out
 
 
 class _Stream:

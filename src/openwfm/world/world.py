@@ -15,9 +15,9 @@ from torch import Tensor
 from openwfm.files import read_json, sha256_file
 from openwfm.provenance import code_state, package_versions
 from openwfm.shapes import Temporal
-from openwfm.video import from_uint8, read_video, to_uint8, write_video
+from openwfm.video import fit_size, from_uint8, read_video, to_uint8, write_video
 from openwfm.weights import CONFIG, TENSORS
-from openwfm.world.frames import condition_latents, fit_size
+from openwfm.world.frames import condition_latents
 
 Provenance = dict[str, Any]
 TOKEN_SAMPLING = ("temperature", "top_k", "top_p")  # fields of `Sampling` for autoregression

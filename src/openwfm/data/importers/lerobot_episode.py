@@ -117,7 +117,7 @@ def _read_video(span: VideoSpan, length: int, fps: float) -> View:
             plain = plain and not turns
             num_frames += 1
             if not plain:
-                frames.append(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                frames.append(np.rot90(frame.to_ndarray(format="rgb24", threads=1), turns))
         if num_frames != length:
             raise EpisodeRejectedError(
                 "video_length", f"{span.path}: {num_frames} frames, but {length} rows"
@@ -160,7 +160,7 @@ def _pictures(rows: pa.Table, key: str) -> list[np.ndarray]:
             if not cell["bytes"]:
                 raise EpisodeRejectedError("picture", f"{key}: a picture is not in the table")
             with av.open(io.BytesIO(cell["bytes"]), "r") as container:
-                frames.append(next(container.decode(video=0)).to_ndarray(format="rgb24"))
+                frames.append(next(container.decode(video=0)).to_ndarray(format="rgb24", threads=1))
     except (av.error.FFmpegError, IndexError, KeyError, TypeError, StopIteration) as error:
         raise EpisodeRejectedError("picture", f"{key}: does not decode ({error!r})") from error
     return frames

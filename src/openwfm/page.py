@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
-
-from openwfm.evaluation.report_inputs import ShownClip
 
 CSS = """
 :root { color-scheme: light dark; --bg: #f7f8fb; --card: #fff; --ink: #1c2330; --soft: #667085;
@@ -53,6 +52,16 @@ tr.ours td small { font-weight: 400; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 12px;
   overflow-x: auto; font-size: .83rem; }
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownClip:
+    """An mp4, what to write below it, and optionally a picture (PNG) of its frames."""
+
+    caption: str
+    mp4: bytes
+    note: str = ""
+    picture: bytes | None = None
 
 
 def page(title: str, body: str) -> str:
