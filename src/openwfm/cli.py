@@ -17,17 +17,20 @@ VERBS = {
     "simulate": "film raw footage with MuJoCo (openwfm simulate footage out=…)",
     "curate": "raw videos → shards (openwfm curate in=… out=…)",
     "search": "clips by words or by example (openwfm search in=SHARDS query=…)",
-    "convert": "LeRobot datasets → shards, and back (openwfm convert lerobot in=… out=…)",
+    "convert": "robot datasets and tokenizer weights (openwfm convert tokenizer from=… to=…)",
     "train": "train a tokenizer or a world model (openwfm train experiment=…)",
-    "tokenize": "a video to latents and back (openwfm tokenize in=… out=…)",
+    "tokenize": "videos or shards to latents, and back (openwfm tokenize in=… out=…)",
     "generate": "a future of a clip (openwfm generate run=… frames=… prompt=… out=…)",
     "evaluate": "metrics on held-out clips, beside baselines (openwfm evaluate run=…)",
     "bench": "speed and memory on this machine (openwfm bench simulation)",
     "report": "one self-contained page of a whole world (openwfm report in=…)",
 }
 
-# `data` names a config group, so Hydra would look for a choice of it.
-ALIASES = {"evaluate": ("data=", "in=")}
+# Other words for a key; `data` names a config group, so Hydra would look for a choice of it.
+ALIASES = {
+    "evaluate": {"data": "in"},
+    "convert": {"from": "in", "to": "out"},
+}
 
 USAGE = """openwfm VERB [key=value …]
 
@@ -56,11 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if rest and "=" not in rest[0] and not rest[0].startswith(("-", "+", "~")):
         rest[0] = f"kind={rest[0]}"  # `openwfm simulate footage …`
-    word, key = ALIASES.get(verb, ("", ""))
-    rest = [
-        key + item.removeprefix(word) if word and item.startswith(word) else item for item in rest
-    ]
+    rest = [_renamed(verb, item) for item in rest]
     return guarded(lambda: run(verb, rest))
+
+
+def _renamed(verb: str, override: str) -> str:
+    key, equals, value = override.partition("=")
+    return f"{ALIASES.get(verb, {}).get(key, key)}{equals}{value}"
 
 
 def guarded(action: Callable[[], int]) -> int:

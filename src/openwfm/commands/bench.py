@@ -1,7 +1,8 @@
-"""``openwfm bench simulation`` and ``openwfm bench tokenizer``: as tables and as JSON."""
+"""``openwfm bench simulation | tokenizer | curation``: as tables and as JSON."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from openwfm.provenance import machine
 
 def main(config: DictConfig) -> int:
     """Measure, print tables, write ``out``/KIND.json; returns 0."""
-    kinds = {"simulation": _simulation, "tokenizer": _tokenizer}
+    kinds = {"simulation": _simulation, "tokenizer": _tokenizer, "curation": _curation}
     if config.kind not in kinds:
         raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
     result = kinds[config.kind](config)
@@ -33,6 +34,26 @@ def _tokenizer(config: DictConfig) -> dict[str, Any]:
     tables = bench_tokenizer(settings)
     for name, rows in tables.items():
         _table(TITLES[name], rows)
+    return {"settings": asdict(settings), **tables}
+
+
+CURATION_TITLES = {
+    "engines": "raw takes to shards, start of processes included; medians",
+    "stages": "seconds of one worker, by stage",
+    "memory": "peak of one process, by length of one video",
+}
+
+
+def _curation(config: DictConfig) -> dict[str, Any]:
+    from openwfm.benchmarks.curation import CurationBenchConfig, bench_curation
+
+    settings = build(config.curation)
+    assert isinstance(settings, CurationBenchConfig)
+    with tempfile.TemporaryDirectory() as raw, tempfile.TemporaryDirectory() as out:
+        template = build(compose("curate", [f"in={raw}", f"out={out}"]).curation)
+    tables = bench_curation(settings, template)
+    for name, rows in tables.items():
+        _table(CURATION_TITLES[name], rows)
     return {"settings": asdict(settings), **tables}
 
 
