@@ -102,9 +102,8 @@ def _gradient(random: np.random.Generator, side: int) -> np.ndarray:
     waves, phases = random.uniform(0.5, 4, (3, 2)), random.uniform(0, 6, 3)
     time = np.arange(LENGTH)[:, None, None, None] / 24
     field = waves[:, 0] * x[..., None] + waves[:, 1] * y[..., None]
-    return np.asarray(
-        127.5 + 127 * np.sin(2 * np.pi * (field + time * random.uniform(0.2, 1)) + phases)
-    )
+    waves = np.sin(2 * np.pi * (field + time * random.uniform(0.2, 1)) + phases)
+    return (127.5 + 127 * waves).astype(np.uint8)
 
 
 def _stripes(random: np.random.Generator, side: int) -> np.ndarray:
