@@ -225,7 +225,7 @@ def main() -> int:
     total = given.warped + given.rooms + given.physics
     rows = list(tqdm(measure_shots(shots), total=total, unit="shot", mininterval=5))
     summary = summarise(rows)
-    write_json(given.out / "camera_tags.json", {"machine": machine(), **summary, "rows": rows})
+    write_json(given.out / "camera_tags.json", {"machine": machine(), **summary})
     draw(rows, given.out / "camera_tags.png")
     for source in SOURCES:
         print_matrix(rows, source)
