@@ -95,7 +95,7 @@ def test_a_caption_for_a_second_and_a_half_is_found(stage) -> None:
 
 @pytest.mark.parametrize("step", [2.5, 6, 14])
 def test_a_sign_that_moves_with_the_scene_is_no_overlay(stage, step) -> None:
-    assert scores(stage, film(6, step, "OLD MILL"))["overlay"] < 0.3  # the policy's limit is 0.5
+    assert scores(stage, film(6, step, "OLD MILL"))["overlay"] < 0.3
 
 
 def test_both_at_once(stage) -> None:
