@@ -11,9 +11,9 @@ import yaml
 from torch import Tensor
 
 from openwfm.benchmarks import tokenizer as bench
+from openwfm.benchmarks.table import _shown
 from openwfm.benchmarks.tokenizer import TokenizerBenchConfig, by_turns, compare, compare_training
 from openwfm.benchmarks.tokenizer_memory import Peak, decode_once, decode_stream
-from openwfm.commands.bench import _shown
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
 
 TINY = TokenizerConfig(channels=8, channels_mult=(1, 1, 1), num_res_blocks=1)

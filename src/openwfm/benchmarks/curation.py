@@ -28,6 +28,12 @@ from openwfm.simulation.config import FootageConfig
 from openwfm.simulation.footage import film_footage
 from openwfm.video import open_video, write_chunks
 
+TITLES = {
+    "engines": "raw takes to shards, start of processes included; medians",
+    "stages": "seconds of one worker, by stage",
+    "memory": "peak of one process, by length of one video",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurationBenchConfig:

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from openwfm.benchmarks.table import print_table
 from openwfm.config import build, compose
 from openwfm.files import write_json
 from openwfm.provenance import machine
@@ -33,19 +34,12 @@ def _tokenizer(config: DictConfig) -> dict[str, Any]:
     assert isinstance(settings, TokenizerBenchConfig)
     tables = bench_tokenizer(settings)
     for name, rows in tables.items():
-        _table(TITLES[name], rows)
+        print_table(TITLES[name], rows)
     return {"settings": asdict(settings), **tables}
 
 
-CURATION_TITLES = {
-    "engines": "raw takes to shards, start of processes included; medians",
-    "stages": "seconds of one worker, by stage",
-    "memory": "peak of one process, by length of one video",
-}
-
-
 def _curation(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.curation import CurationBenchConfig, bench_curation
+    from openwfm.benchmarks.curation import TITLES, CurationBenchConfig, bench_curation
 
     settings = build(config.curation)
     assert isinstance(settings, CurationBenchConfig)
@@ -53,30 +47,8 @@ def _curation(config: DictConfig) -> dict[str, Any]:
         template = build(compose("curate", [f"in={raw}", f"out={out}"]).curation)
     tables = bench_curation(settings, template)
     for name, rows in tables.items():
-        _table(CURATION_TITLES[name], rows)
+        print_table(TITLES[name], rows)
     return {"settings": asdict(settings), **tables}
-
-
-def _table(title: str, rows: list[dict[str, Any]]) -> None:
-    """Every figure of ``rows``, a column each."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title)
-    for name in rows[0]:
-        table.add_column(name.replace("_", "\n"), justify="right")
-    for row in rows:
-        table.add_row(*map(_shown, row.values()))
-    Console(width=110).print(table)
-
-
-def _shown(value: object) -> str:
-    """Three digits of a number."""
-    if not isinstance(value, float):
-        return str(value)
-    if value < 0.001:
-        return f"{value:.1e}"
-    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _simulation(config: DictConfig) -> dict[str, Any]:
