@@ -2,8 +2,8 @@
 
 python experiments/004_tokenizer_recipe/measure.py SHARDS RUN [RUN …] out=FOLDER
 
-Writes evaluation.json, clips.csv, table.md (as in README.md) and strip.png into FOLDER. The first RUN is the
-baseline; the row "start" is what they were all fine-tuned from.
+Writes evaluation.json, clips.csv, strip.png and the table of README.md into FOLDER. The first RUN
+is the baseline; the row "start" is what they were all fine-tuned from.
 """
 
 from __future__ import annotations
