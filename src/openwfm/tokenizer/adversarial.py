@@ -40,8 +40,8 @@ def balanced_gradient(
     """The sum of two gradients with respect to ``output``, and the factor before the second.
 
     The factor makes the adversarial gradient's norm at the parameters ``last_layer`` ``weight``
-    times that of the others (arXiv 2012.09841, equation 7), up to ``max_factor``. It starts from
-    the gradients at the output, so neither losses nor network are run through twice.
+    times that of the others (arXiv 2012.09841, equation 7), up to ``max_factor``. Taken at the
+    output, so that neither the losses nor the rest of the network are run through twice.
     """
     ours, theirs = (
         torch.stack(
