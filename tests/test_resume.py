@@ -32,6 +32,15 @@ TOKENIZER = [
     "data.config.flip=0.5",
     *SMALL,
 ]
+ADVERSARIAL = [
+    *TOKENIZER,
+    "model/discriminator=patch",
+    "model.discriminator.channels=4",
+    "model.discriminator.warmup_steps=2",
+    "trainer.gradient_clip_val=null",
+    "data.config.image_ratio=0.3",
+    "data.config.image_batch_size=3",
+]
 
 
 def start(run: Path, shards: Path, overrides: list[str]) -> subprocess.Popen[str]:
@@ -63,12 +72,15 @@ def kill_at_random(process: subprocess.Popen[str], run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_tokenizer_training_resumes_bit_for_bit(tiny_shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("overrides", [TOKENIZER, ADVERSARIAL], ids=["plain", "adversarial"])
+def test_a_killed_tokenizer_training_resumes_bit_for_bit(
+    tiny_shards: Path, tmp_path: Path, overrides: list[str]
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(whole, tiny_shards, TOKENIZER))
-    process = start(killed, tiny_shards, TOKENIZER)
+    finish(start(whole, tiny_shards, overrides))
+    process = start(killed, tiny_shards, overrides)
     kill_at_random(process, killed)
-    finish(start(killed, tiny_shards, TOKENIZER))
+    finish(start(killed, tiny_shards, overrides))
     for name in ("weights/model.safetensors", "weights/config.json"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
     _same_checkpoint(whole, killed)

@@ -2,8 +2,8 @@
 
 python experiments/004_tokenizer_recipe/measure.py SHARDS RUN [RUN …] out=FOLDER
 
-Writes evaluation.json, clips.csv, table.md and strip.png into FOLDER. The first RUN is the
-baseline; the row "start" is what they were all fine-tuned from.
+Writes evaluation.json, clips.csv, strip.png and the table of README.md into FOLDER. The first RUN
+is the baseline; the row "start" is what they were all fine-tuned from.
 """
 
 from __future__ import annotations
@@ -204,10 +204,13 @@ def _write(out: Path, measure: Measure, rows: list[str], baseline: str, num: int
         "frechet": {row: measure.frechet(row) for row in rows},
     }
     write_json(out / "evaluation.json", report)
-    lines = ["| | " + " | ".join([*metrics, "Fréchet"]) + " |", "|---" * (len(metrics) + 2) + "|"]
-    for row in rows:
-        cells = [_cell(scores, differences, row, baseline, m) for m in metrics]
-        lines.append(f"| {row} | " + " | ".join([*cells, f"{measure.frechet(row):.4g}"]) + " |")
+    rows = [baseline, *(row for row in rows if row != baseline)]
+    lines = ["| | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
+    for metric in metrics:
+        cells = [_cell(scores, differences, row, baseline, metric) for row in rows]
+        lines.append(f"| {metric} | " + " | ".join(cells) + " |")
+    distances = [f"{measure.frechet(row):.4g}" for row in rows]
+    lines.append("| Fréchet | " + " | ".join(distances) + " |")
     write_text(out / "table.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 

@@ -102,7 +102,7 @@ class TokenizerModule(LightningModule):
                 reconstruction,
                 gradient,
                 torch.autograd.grad(adversarial, reconstruction)[0],
-                [p for p in self.tokenizer.decoder.conv_out.last.parameters()],
+                list(self.tokenizer.decoder.conv_out.last.parameters()),
                 weight=config.weight,
                 max_factor=config.max_factor,
             )
@@ -122,7 +122,7 @@ class TokenizerModule(LightningModule):
         self, batch: VideoBatch, made: Tensor, config: AdversarialConfig, step: int
     ) -> None:
         """Lightning counts the steps of wrapped optimizers, and one step a batch is enough: raw."""
-        optimizer = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
         real_logits, made_logits = self.discriminator(_video(batch)), self.discriminator(made)
         loss = hinge_loss(real_logits, made_logits)
         self._log("train/discriminator", loss, batch)
