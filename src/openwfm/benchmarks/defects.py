@@ -38,9 +38,9 @@ class Rule:
 
 
 RULES = {
-    "frozen": Rule(score="frozen", above=0.7),
+    "frozen": Rule(score="frozen", above=0.6),
     "black": Rule(score="black", above=0.5),
-    "blurred": Rule(score="blur", above=1.0),
+    "blurred": Rule(score="blur", above=0.95),
     "overlay": Rule(score="overlay", above=0.4, negatives=(CLEAN, "sign")),
 }
 QUALITY_CLASSES = (CLEAN, "frozen", "black", "blurred")
