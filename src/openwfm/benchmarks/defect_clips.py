@@ -204,7 +204,7 @@ def look_at(example: Example) -> Look:
         stream = out.add_stream("libx264", rate=Fraction(example.fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         options = {"crf": str(example.crf), "preset": "ultrafast", "threads": "1"}
-        stream.options = options | {"mbtree": "0"}  # see openwfm.video
+        stream.options = {**options, "mbtree": "0"}  # see openwfm.video
         for frame in frames:
             picture = np.ascontiguousarray(frame)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
