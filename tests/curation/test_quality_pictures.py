@@ -32,13 +32,13 @@ def test_the_width_of_a_gaussian_is_found(sigma: float, seed: int) -> None:
 @pytest.mark.parametrize("across", [True, False])
 def test_smear_counts_in_either_direction(across: bool) -> None:
     """A box of length n has a deviation of sqrt((n² - 1) / 12) pixels. Its ramps have no peak for
-    a second blur to lower, so they count for more; the other direction stays sharp."""
+    a second blur to lower, so they count for more; the sharp direction halves the variance."""
     lengths = (3, 5, 9, 13)
     sizes = [(length, 1) if across else (1, length) for length in lengths]
     widths = [blur_width(cv2, grey(cv2.blur(mosaic(), size))) for size in sizes]
     deviations = np.sqrt((np.array(lengths) ** 2 - 1) / 12)
-    assert widths == sorted(widths) and (np.array(widths) > 0.9 * deviations).all()
-    assert widths[0] < 1.5
+    assert (np.array(widths) > 0.6 * deviations).all()
+    assert widths[0] < 1 < widths[1] < widths[2]
 
 
 def test_a_sharp_subject_before_a_blurred_ground_is_sharp() -> None:
@@ -119,4 +119,5 @@ def test_any_size_gives_a_figure_in_its_range(h: int, w: int, level: int, seed: 
     ):
         assert 0 <= blur_width(cv2, picture) <= MAX_BLUR
         assert 0 <= blocking(picture) <= 16
-        assert 0 <= noise_level(cv2, picture) < 255
+        # The operator's response is at most 8 × 255.
+        assert 0 <= noise_level(cv2, picture) <= 8 * 255 * np.sqrt(np.pi / 2) / 6

@@ -203,8 +203,8 @@ def look_at(example: Example) -> Look:
     with av.open(buffer, "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=Fraction(example.fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        options = {"crf": str(example.crf), "preset": "ultrafast", "threads": "1", "mbtree": "0"}
-        stream.options = dict(options)  # see openwfm.video
+        options = {"crf": str(example.crf), "preset": "ultrafast", "threads": "1"}
+        stream.options = {**options, "mbtree": "0"}  # see openwfm.video
         for frame in frames:
             picture = np.ascontiguousarray(frame)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -1,8 +1,9 @@
 """How well the curation scores find defects: recall and false alarms, on clips of known defects.
 
-    python -m openwfm.benchmarks.defects --num 100 --seed 0 --size 256
+    python -m openwfm.benchmarks.defects --num 100 --seed 4 --size 256
 
-Thresholds (`RULES`) were chosen on odd seeds; even seeds are for reporting.
+The blur threshold was chosen on seeds 1 and 3; misses of overlays were looked at on 0, 1 and 3.
+Report on even seeds from 2 on (docs/curation/quality.md).
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Rule:
 
 
 RULES = {
-    "frozen": Rule(score="frozen", above=0.7),
+    "frozen": Rule(score="frozen", above=0.6),
     "black": Rule(score="black", above=0.5),
-    "blurred": Rule(score="blur", above=1.0),
+    "blurred": Rule(score="blur", above=0.95),
     "overlay": Rule(score="overlay", above=0.4, negatives=(CLEAN, "sign")),
 }
 QUALITY_CLASSES = (CLEAN, "frozen", "black", "blurred")
@@ -140,7 +141,7 @@ def _print(results: Sequence[Mapping[str, Any]], title: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num", type=int, default=100, help="clean clips; each has its copies")
-    parser.add_argument("--seed", type=int, default=0, help="odd: chosen on; even: reported")
+    parser.add_argument("--seed", type=int, default=4, help="report on even ones from 2 on")
     parser.add_argument("--size", type=int, default=256, help="of rendered clips; 64: of all")
     parser.add_argument("--out", type=Path, help="a JSON file for all scores")
     arguments = parser.parse_args()

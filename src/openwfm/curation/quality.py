@@ -25,7 +25,7 @@ CHANGED_PIXEL = 10.0
 BLACK_FRAME = 32.0  # grey levels that hardly a pixel of a black frame reaches
 DARKEST, BRIGHTEST = 4, 251  # grey levels at which detail is lost
 # Where a defect alone halves `technical`: pixels, grey levels, grey levels, share of pixels.
-HALF = {"blur": 1.4, "blocking": 3.0, "noise": 8.0, "clipped_dark": 0.6, "clipped_bright": 0.4}
+HALF = {"blur": 1.2, "blocking": 3.0, "noise": 8.0, "clipped_dark": 0.6, "clipped_bright": 0.4}
 STEEPNESS = 4
 # A clip is as sharp as the sharper of its stills: something may pass before the lens. Else medians.
 OF_STILLS = {"blur": 0.25}

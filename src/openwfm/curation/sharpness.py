@@ -14,10 +14,10 @@ from jaxtyping import Float, UInt8
 MAX_BLUR = 8.0
 SMOOTH, AGAIN = 0.7, 1.5  # sigmas in pixels: against noise, and of the second blur
 DIFFERENCE = 1 / 3  # pixels²: the blur that a difference over two pixels is itself
-EDGE = 2.0  # grey levels a pixel, of a picture that has been smoothed
+EDGES = 5.0, 2.0  # grey levels a pixel, of a smoothed picture; the second if the first finds none
 FLAT = 3.0  # grey levels: the standard deviation of a picture that shows nothing
 SMALLEST = 24  # pixels
-SHARPEST = 0.2  # the share of tiles with edges that decides
+SHARPEST = 0.35  # the share of tiles with edges that decides
 MIN_EDGES, MIN_TILES = 4, 3
 BLOCKS = (8, 16)
 LARGEST_JUMP = 16.0  # grey levels: what is larger is an edge of the picture
@@ -27,40 +27,41 @@ CLIPPED = (6, 249)  # noise does not show in tiles darker or brighter than this
 
 
 def blur_width(cv2: Any, grey: UInt8[np.ndarray, "h w"]) -> float:
-    """Standard deviation in pixels, 0 to 8, of the blur of the *sharpest* parts of the picture,
-    in the worse of the two directions.
+    """Standard deviation in pixels, 0 to 8, of the blur of the *sharpest* parts of the picture:
+    the root mean square of both directions.
 
     A step edge under a Gaussian blur of width s has a gradient proportional to 1/s, so blurring it
     again by s0 divides the gradient by R = sqrt(1 + (s0/s)²) (Zhuo and Sim, "Defocus map
     estimation from a single image", 2011, eq. 4). R is taken per tile, along rows and columns
-    apart, so motion blur counts as much as defocus; the sharpest fifth of the tiles that have edges
+    apart, so smear in one direction counts too; the sharpest third of the tiles that have edges
     decides, so a blurred background does not count. 0 for a flat picture and for one of less than
-    24 pixels, which cannot be judged.
+    24 pixels, which cannot be judged; 8 for one that has shapes but not a single edge.
     """
     if min(grey.shape) < SMALLEST or grey.std() < FLAT:
         return 0.0
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), SMOOTH)
-    widths = [_width_along_rows(cv2, picture) for picture in (smooth, smooth.T.copy())]
-    found = [width for width in widths if width is not None]
-    return max(found) if found else MAX_BLUR
+    variances = [_variance_along_rows(cv2, picture) for picture in (smooth, smooth.T.copy())]
+    found = [variance for variance in variances if variance is not None]
+    return float(np.sqrt(np.mean(found))) if found else MAX_BLUR
 
 
-def _width_along_rows(cv2: Any, smooth: Float[np.ndarray, "h w"]) -> float | None:
-    """None where there are too few edges to tell."""
+def _variance_along_rows(cv2: Any, smooth: Float[np.ndarray, "h w"]) -> float | None:
+    """In pixels²; None where there are too few edges to tell."""
     again = cv2.GaussianBlur(smooth, (0, 0), sigmaX=AGAIN, sigmaY=1e-3)
     before, after = (np.abs(p[:, 2:] - p[:, :-2]) / 2 for p in (smooth, again))
     peak = before >= cv2.dilate(before, np.ones((1, 5), np.uint8))
-    edges = (peak & (before > EDGE)).astype(np.float32)
     tile = int(np.clip(min(smooth.shape) // 12, 6, 32))
-    counts, first, second = (
-        _tile_sums(field, tile) for field in (edges, edges * before, edges * after)
-    )
-    enough = counts >= MIN_EDGES
-    if enough.sum() < MIN_TILES:
-        return None
-    ratio = np.maximum(first[enough] / np.maximum(second[enough], 1e-6), 1 + 1e-6)
-    squares = AGAIN**2 / (ratio**2 - 1) - SMOOTH**2 - DIFFERENCE
-    return float(np.sqrt(np.clip(np.quantile(squares, SHARPEST), 0, MAX_BLUR**2)))
+    for edge in EDGES:
+        edges = (peak & (before > edge)).astype(np.float32)
+        counts, first, second = (
+            _tile_sums(field, tile) for field in (edges, edges * before, edges * after)
+        )
+        enough = counts >= MIN_EDGES
+        if enough.sum() >= MIN_TILES:
+            ratio = np.maximum(first[enough] / np.maximum(second[enough], 1e-6), 1 + 1e-6)
+            variances = AGAIN**2 / (ratio**2 - 1) - SMOOTH**2 - DIFFERENCE
+            return float(np.clip(np.quantile(variances, SHARPEST), 0, MAX_BLUR**2))
+    return None
 
 
 def _tile_sums(field: Float[np.ndarray, "h w"], tile: int) -> Float[np.ndarray, "y x"]:
