@@ -32,7 +32,7 @@ class Piece:
 
 
 def decode(video: bytes) -> UInt8[np.ndarray, "t h w 3"]:
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
@@ -100,9 +100,8 @@ def _gradient(random: np.random.Generator, side: int) -> np.ndarray:
     waves, phases = random.uniform(0.5, 4, (3, 2)), random.uniform(0, 6, 3)
     time = np.arange(LENGTH)[:, None, None, None] / 24
     field = waves[:, 0] * x[..., None] + waves[:, 1] * y[..., None]
-    return np.uint8(
-        127.5 + 127 * np.sin(2 * np.pi * (field + time * random.uniform(0.2, 1)) + phases)
-    )
+    waved = np.sin(2 * np.pi * (field + time * random.uniform(0.2, 1)) + phases)
+    return (127.5 + 127 * waved).astype(np.uint8)
 
 
 def _stripes(random: np.random.Generator, side: int) -> np.ndarray:

@@ -57,7 +57,7 @@ def write_contact_sheet(index: ShardIndex, query: str, hits: Sequence[Hit], out:
 
 def thumbnail(video: bytes) -> bytes:
     """The clip's first three seconds or so, at most 144 pixels on the shorter side, as mp4."""
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         stream = container.streams.video[0]
         factor = min(1.0, SIDE / min(stream.width, stream.height))
         width, height = (max(2, round(s * factor / 2) * 2) for s in (stream.width, stream.height))

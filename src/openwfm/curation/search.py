@@ -90,7 +90,7 @@ def _store(
 
 
 def _embed_clip(index: ShardIndex, key: str, encoder: Encoder) -> np.ndarray:
-    with av.open(io.BytesIO(first_video(index, key))) as container:
+    with av.open(io.BytesIO(first_video(index, key)), "r") as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     fps = float(index.metadata(key)["fps"])
     return encoder.embed(look_of(frames, len(frames), fps))
