@@ -15,6 +15,7 @@ import pytest
 import yaml
 from curation_videos import scene, write_video
 
+from openwfm.benchmarks.footage import drawn
 from openwfm.config import config_folder
 from openwfm.curation.features import (
     EfficientNetConfig,
@@ -94,11 +95,13 @@ def test_motion_points_where_the_picture_moves(encoder: EfficientNetEncoder) -> 
     assert single.shape == (48,) and not single.any()
 
 
-def test_a_brighter_copy_is_nearer_than_another_scene(encoder: EfficientNetEncoder) -> None:
+def test_a_brighter_copy_is_nearer_than_another_film(encoder: EfficientNetEncoder) -> None:
     frames = scene(12, seed=1)
     brighter = np.clip(frames * 1.2 + 15, 0, 255).astype(np.uint8)
+    drawing = list(drawn(2, seed=0))[1]
+    chart = look_of(drawing.frames, len(drawing.frames), drawing.fps)
     original, copy, other = (
-        encoder.embed(seen) for seen in (look(1), look_of(brighter, 12, 24.0), look(2))
+        encoder.embed(seen) for seen in (look(1), look_of(brighter, 12, 24.0), chart)
     )
     assert original.dtype == np.float32 and original.shape == (encoder.width,) == (256,)
     assert np.linalg.norm(original) == pytest.approx(1, abs=1e-6)

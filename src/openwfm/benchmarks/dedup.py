@@ -1,6 +1,6 @@
 """Deduplication: what it finds (``copies``) and what it costs (``scale``).
 
-python -m openwfm.benchmarks.dedup copies shards=DIR,DIR out=FILE.json
+python -m openwfm.benchmarks.dedup copies shards=DIR,DIR seed=3 out=FILE.json
 python -m openwfm.benchmarks.dedup scale sizes=10000,100000,1000000 out=FILE.json
 """
 
@@ -113,10 +113,10 @@ def scale(sizes: Sequence[int], threads: int, seed: int) -> list[dict[str, Any]]
     return rows
 
 
-def copies(shards: Sequence[str], per_folder: int) -> list[dict[str, Any]]:
+def copies(shards: Sequence[str], per_folder: int, seed: int) -> list[dict[str, Any]]:
     """Simulated clips of every folder, drawn ones and natural pieces, with their copies."""
     pieces = itertools.chain(
-        *(simulated(folder, per_folder) for folder in shards), drawn(20, seed=3), natural()
+        *(simulated(folder, per_folder) for folder in shards), drawn(20, seed=seed), natural()
     )
     clips = list(plant(pieces, EfficientNetConfig().open()))
     return compare(clips, EMBEDDING_EPSILONS, COPY_EPSILONS)
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str]) -> int:
     if kind == "scale":
         rows = scale([int(size) for size in given["sizes"].split(",")], threads, seed)
     elif kind == "copies":
-        rows = copies(given["shards"].split(","), int(given.get("per_folder", "22")))
+        rows = copies(given["shards"].split(","), int(given.get("per_folder", "22")), seed)
         for row in rows:
             print(row)
     else:
