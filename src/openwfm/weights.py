@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +17,10 @@ from torch import Tensor, nn
 
 from openwfm.files import atomic_path, read_json, write_json
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 CONFIG, TENSORS = "config.json", "model.safetensors"
 STATISTICS = "latents.safetensors"  # of a tokenizer's latents, where they were measured
 SCHEMA = 1
@@ -79,6 +84,17 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -
         more = f"\n  … and {len(problems) - 40} more" if len(problems) > 40 else ""
         raise ValueError(f"{source}: {len(problems)} keys do not fit:\n  {shown}{more}")
     module.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def read_fields(kind: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:
+    """A config dataclass from what ``asdict`` wrote; ValueError naming keys that differ."""
+    known = {field.name for field in fields(kind)}
+    if set(values) != known:
+        raise ValueError(
+            f"{source}: {kind.__name__} has missing keys {sorted(known - set(values))} "
+            f"and unknown keys {sorted(set(values) - known)}"
+        )
+    return kind(**values)
 
 
 def plain(value: Any) -> Any:

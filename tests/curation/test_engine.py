@@ -15,6 +15,7 @@ from curation_runs import good, reasons, run, tree
 from curation_videos import scene, write_video
 
 from openwfm.curation.engine import LocalEngine
+from openwfm.curation.record import StopRunError
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Errands:
         tries = self.log.read_text().split().count(task)
         if task.startswith("always") or (task.startswith("once") and tries == 1):
             os.kill(os.getpid(), signal.SIGKILL)
+        if task.startswith("stop"):
+            raise StopRunError("401: the key is not accepted")
         if task.startswith("bug"):
             raise KeyError(task)
 
@@ -67,6 +70,15 @@ def test_a_job_that_cannot_be_set_up_stops_the_run(tmp_path, workers) -> None:
     with closing(LocalEngine(workers)) as engine:
         with pytest.raises(ImportError, match=r"model\.safetensors is not installed"):
             list(engine.run(Errands(tmp_path / "log", broken=True), TASKS))
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_every_task_would_meet_stops_the_run(tmp_path, workers) -> None:
+    log, tasks = tmp_path / "log", ["a", "stop", *"bcdefghij"]
+    with closing(LocalEngine(workers)) as engine:
+        with pytest.raises(StopRunError, match="the key is not accepted"):
+            list(engine.run(Errands(log), tasks))
+    assert len(log.read_text().split()) < len(tasks)
 
 
 def test_here_a_bug_stays_with_its_task(tmp_path, caplog) -> None:

@@ -105,8 +105,7 @@ def test_a_brighter_copy_is_nearer_than_another_film(encoder: EfficientNetEncode
     )
     assert original.dtype == np.float32 and original.shape == (encoder.width,) == (256,)
     assert np.linalg.norm(original) == pytest.approx(1, abs=1e-6)
-    assert original @ copy > 0.85
-    assert original @ copy > original @ other
+    assert original @ copy > 0.85 > original @ other + 0.1
 
 
 CODE = """

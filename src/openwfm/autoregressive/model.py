@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,7 +21,7 @@ from openwfm.autoregressive.objective import (
 from openwfm.autoregressive.sampling import SamplerConfig
 from openwfm.autoregressive.transformer import Transformer
 from openwfm.nn.attention import Keys
-from openwfm.weights import load_strict, read_weights
+from openwfm.weights import load_strict, read_fields, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,19 +198,6 @@ class AutoregressiveWorldModel(nn.Module):
         }
 
 
-ConfigT = TypeVar("ConfigT", TransformerConfig, NextTokenConfig, SamplerConfig, TextConfig)
-
-
-def _read(kind: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:
-    known = {field.name for field in fields(kind)}
-    if set(values) != known:
-        raise ValueError(
-            f"{source}: {kind.__name__} has missing keys {sorted(known - set(values))} "
-            f"and unknown keys {sorted(set(values) - known)}"
-        )
-    return kind(**values)
-
-
 def load_autoregressive_model(folder: Path | str) -> AutoregressiveWorldModel:
     """The model of a published folder, in eval mode. Raises ValueError when anything differs."""
     config, tensors = read_weights(folder, kind="world")
@@ -225,10 +211,10 @@ def load_autoregressive_model(folder: Path | str) -> AutoregressiveWorldModel:
     if net.get("yarn") is not None:
         net["yarn"] = YarnConfig(**net["yarn"])
     model = AutoregressiveWorldModel(
-        net=_read(TransformerConfig, net, source),
-        objective=_read(NextTokenConfig, config["objective"], source),
-        sampler=_read(SamplerConfig, config["sampler"], source),
-        text=_read(TextConfig, config["text"], source),
+        net=read_fields(TransformerConfig, net, source),
+        objective=read_fields(NextTokenConfig, config["objective"], source),
+        sampler=read_fields(SamplerConfig, config["sampler"], source),
+        text=read_fields(TextConfig, config["text"], source),
         tokenizer_sha256=str(config["tokenizer_sha256"]),
     )
     load_strict(model, tensors, source)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -25,12 +23,11 @@ from openwfm.autoregressive.model import (
 from openwfm.autoregressive.objective import NextTokenConfig, NextTokenLoss
 from openwfm.autoregressive.sampling import SamplerConfig
 from openwfm.data.batch import VideoBatch
-from openwfm.files import sha256_file
-from openwfm.randomness import derive_seed, torch_generator
-from openwfm.tokenizer import VideoTokenizer, load_tokenizer
-from openwfm.weights import TENSORS, load_strict
-
-Groups = Iterable[dict[str, Any]]
+from openwfm.nn.decay import Groups, decay_groups
+from openwfm.randomness import derive_seed, fingerprint, torch_generator
+from openwfm.tokenizer import VideoTokenizer
+from openwfm.tokenizer.frozen import FrozenTokenizer
+from openwfm.weights import load_strict
 
 
 class AutoregressiveModule(L.LightningModule):
@@ -60,12 +57,12 @@ class AutoregressiveModule(L.LightningModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.model: AutoregressiveWorldModel | None = None
-        self._frozen: tuple[VideoTokenizer, ...] = ()
+        self._frozen = FrozenTokenizer(tokenizer)
 
     def configure_model(self) -> None:
         if self.model is not None:
             return
-        tokenizer = load_tokenizer(self.tokenizer_folder).requires_grad_(False).eval()
+        tokenizer = self._frozen.module
         if tokenizer.config.num_codes != self.net_config.vocabulary:
             raise ValueError(
                 f"net.vocabulary={self.net_config.vocabulary}: must equal the "
@@ -82,7 +79,7 @@ class AutoregressiveModule(L.LightningModule):
             )
         if self.weights is not None:
             _start_from(model, self.weights)
-        self._frozen, self.model = (tokenizer,), model
+        self.model = model
 
     @property
     def world_model(self) -> AutoregressiveWorldModel:
@@ -92,13 +89,12 @@ class AutoregressiveModule(L.LightningModule):
 
     @property
     def tokenizer(self) -> VideoTokenizer:
-        self.configure_model()
-        return self._frozen[0].to(self.device)
+        return self._frozen.on(self.device)
 
     @property
     def tokenizer_sha256(self) -> str:
         """What a cache of latents, and the meaning of tokens, is bound to."""
-        return sha256_file(Path(self.tokenizer_folder) / TENSORS)
+        return self._frozen.sha256
 
     @torch.no_grad()
     def encode_latents(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
@@ -117,7 +113,7 @@ class AutoregressiveModule(L.LightningModule):
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> Float[Tensor, ""]:
         # The keys tell micro-batches of one optimiser step apart, also after a resume.
-        position = (self.global_step, self.global_rank, _fingerprint(batch.key))
+        position = (self.global_step, self.global_rank, fingerprint(batch.key))
         generator = torch_generator(self.seed, "train/draws", *position)
         found = self._loss(batch, self.world_model.draw(len(batch), generator))
         self.log("train/loss", found.loss, prog_bar=True, batch_size=len(batch))
@@ -128,7 +124,7 @@ class AutoregressiveModule(L.LightningModule):
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
         """The number of given frames depends on the clip's key alone, so that epochs compare."""
         generators = [
-            torch_generator(self.seed, "val/draws", _fingerprint((key,))) for key in batch.key
+            torch_generator(self.seed, "val/draws", fingerprint((key,))) for key in batch.key
         ]
         parts = [self.world_model.draw(1, generator) for generator in generators]
         draws = StepDraws(
@@ -176,13 +172,7 @@ class AutoregressiveModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weight decay acts on matrices only: not on norms or embeddings."""
-        decayed: list[nn.Parameter] = []
-        plain: list[nn.Parameter] = []
-        for name, parameter in self.world_model.named_parameters():
-            matrix = parameter.ndim >= 2 and not name.startswith("net.embed.")
-            (decayed if matrix else plain).append(parameter)
-        groups: Groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = self.optimizer(groups)
+        optimizer = self.optimizer(decay_groups(self.world_model, exempt=("net.embed.",)))
         if self.scheduler is None:
             return {"optimizer": optimizer}
         schedule: LRSchedulerConfigType = {
@@ -196,10 +186,6 @@ class AutoregressiveModule(L.LightningModule):
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.world_model.state_dict()
-
-
-def _fingerprint(keys: tuple[str, ...]) -> int:
-    return zlib.crc32("\n".join(keys).encode())
 
 
 def _start_from(model: AutoregressiveWorldModel, folder: str) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openwfm.curation.answer import clean_text
+from openwfm.curation.record import StopRunError
 from openwfm.curation.server import EndpointConfig, SamplingConfig
 from openwfm.extras import require
 from openwfm.randomness import derive_seed
@@ -32,7 +33,7 @@ HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405})
 OUR_ID = re.compile(r"owfm-[0-9a-f]{24}")
 
 
-class EndpointError(RuntimeError):
+class EndpointError(StopRunError):
     """The server cannot be used at all: not a fault of one clip, so the run must stop."""
 
 

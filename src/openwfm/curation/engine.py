@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import torch
 
+from openwfm.curation.record import StopRunError
+
 logger = logging.getLogger(__name__)
 
 DEATHS = 2  # so many lost workers reject a task: the first may have been another's fault
@@ -49,13 +51,18 @@ Outcome = tuple[int, Failure | None]
 
 class Engine(Protocol):
     def run(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
-        """Outcomes in the order in which tasks finish; each task has exactly one."""
+        """Outcomes in the order in which tasks finish; each task has exactly one.
+
+        Raises what the job's ``setup`` raises, and a `StopRunError` of a task.
+        """
 
 
 def attempt(job: Job, task: Any) -> Failure | None:
-    """Do a task; what goes wrong with it, whatever it is, stays with it."""
+    """Do a task; what goes wrong with it stays with it, but for `StopRunError`."""
     try:
         job.do(task)
+    except StopRunError:
+        raise
     # One video of a million may find a bug of ours or of a library; the others must go on.
     except Exception as error:  # noqa: BLE001
         logger.error("%.200s failed:\n%s", task, traceback.format_exc())
@@ -139,7 +146,7 @@ class _Worker:
         self.job = job
 
     def collect(self) -> Outcome:
-        """Raises what the job's ``setup`` raised."""
+        """Raises what the job's ``setup`` raised, and a `StopRunError`."""
         position = self.position
         assert position is not None
         self.position = None
@@ -178,7 +185,11 @@ def _serve(pipe: Connection) -> None:
                 pipe.send(error)
                 return
         assert job is not None
-        pipe.send(attempt(job, task))
+        try:
+            pipe.send(attempt(job, task))
+        except StopRunError as error:
+            pipe.send(StopRunError(str(error)))
+            return
 
 
 def _die_with_parent() -> None:

@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from openwfm.curation.aesthetic import AestheticConfig, AestheticHead, load_head
+from openwfm.curation.features import signature
 from openwfm.curation.look import Look
 from openwfm.curation.record import Clip, Record
 from openwfm.curation.sharpness import blocking, blur_width, noise_level
 from openwfm.extras import require
 
-SIGNATURE_SIDE = 8
 # Grey levels (of 255) after a 3×3 blur. Measured on 418 simulated shots: between frames of a frozen
 # shot the 99.5th percentile of changes is at most 0.3, between those of a live one hardly below 2.
 SAME_FRAME = 1.0
@@ -73,7 +73,7 @@ class MeasureQuality:
                 scores={**record.scores, **scores},
                 tags=(*record.tags, *looks(small, scores)),
                 evidence={**record.evidence, self.name: evidence},
-                media=replace(record.media, signature=signature(self.cv2, look.thumbs)),
+                media=replace(record.media, signature=signature(look.thumbs)),
             )
         ]
 
@@ -89,16 +89,6 @@ def shrunk(cv2: Any, look: Look) -> UInt8[np.ndarray, "n v u 3"]:
     )
     area = cv2.INTER_AREA
     return np.stack([cv2.resize(p, (width, height), interpolation=area) for p in look.stills])
-
-
-def signature(cv2: Any, thumbs: UInt8[np.ndarray, "t v u"]) -> UInt8[np.ndarray, "t n"]:
-    """Every frame as an 8×8 grey thumbnail, by area averaging."""
-    side = SIGNATURE_SIDE
-    small = [
-        cv2.resize(thumb.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
-        for thumb in thumbs
-    ]
-    return np.rint(np.stack(small)).astype(np.uint8).reshape(len(thumbs), side * side)
 
 
 def defects_of_stills(

@@ -26,6 +26,10 @@ class RejectedError(ValueError):
         self.detail = detail
 
 
+class StopRunError(RuntimeError):
+    """What every record would meet, so the run stops; finished work is kept."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
     stage: str

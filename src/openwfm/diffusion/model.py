@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from openwfm.diffusion.objective import edm_loss, uncertainty_network
 from openwfm.diffusion.precondition import c_noise, denoise
 from openwfm.diffusion.sampler import guided, sample
 from openwfm.randomness import torch_generator
-from openwfm.weights import load_strict, read_weights
+from openwfm.weights import load_strict, read_fields, read_weights
 
 
 @dataclass(frozen=True)
@@ -231,19 +231,6 @@ class DiffusionWorldModel(nn.Module):
         }
 
 
-ConfigT = TypeVar("ConfigT", DiTConfig, EdmConfig, ConditionerConfig, SamplerConfig)
-
-
-def _read_config(kind: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:
-    known = {field.name for field in fields(kind)}
-    if set(values) != known:
-        raise ValueError(
-            f"{source}: {kind.__name__} has missing keys {sorted(known - set(values))} "
-            f"and unknown keys {sorted(set(values) - known)}"
-        )
-    return kind(**values)
-
-
 def load_world_model(folder: Path | str) -> DiffusionWorldModel:
     """The model of a published folder, in eval mode. Raises ValueError when anything differs."""
     config, tensors = read_weights(folder, kind="world")
@@ -252,10 +239,10 @@ def load_world_model(folder: Path | str) -> DiffusionWorldModel:
     if config.get("family") != "diffusion" or not parts <= set(config):
         raise ValueError(f"{source}: config.json: must have family=diffusion and {sorted(parts)}")
     model = DiffusionWorldModel(
-        net=_read_config(DiTConfig, config["net"], source),
-        objective=_read_config(EdmConfig, config["objective"], source),
-        conditioner=_read_config(ConditionerConfig, config["conditioner"], source),
-        sampler=_read_config(SamplerConfig, config["sampler"], source),
+        net=read_fields(DiTConfig, config["net"], source),
+        objective=read_fields(EdmConfig, config["objective"], source),
+        conditioner=read_fields(ConditionerConfig, config["conditioner"], source),
+        sampler=read_fields(SamplerConfig, config["sampler"], source),
     )
     for name in ("latent_mean", "latent_std"):
         if name not in tensors:

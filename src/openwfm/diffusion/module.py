@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.model import DiffusionWorldModel, StepDraws, load_world_model
-from openwfm.files import sha256_file
-from openwfm.randomness import derive_seed, torch_generator
-from openwfm.tokenizer import VideoTokenizer, load_tokenizer
-from openwfm.weights import TENSORS, load_strict
-
-Groups = Iterable[dict[str, Any]]
+from openwfm.nn.decay import Groups, decay_groups
+from openwfm.randomness import derive_seed, fingerprint, torch_generator
+from openwfm.tokenizer import VideoTokenizer
+from openwfm.tokenizer.frozen import FrozenTokenizer
+from openwfm.weights import load_strict
 
 
 class DiffusionModule(L.LightningModule):
@@ -53,12 +50,12 @@ class DiffusionModule(L.LightningModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.model: DiffusionWorldModel | None = None
-        self._frozen: tuple[VideoTokenizer, ...] = ()
+        self._frozen = FrozenTokenizer(tokenizer)
 
     def configure_model(self) -> None:
         if self.model is not None:
             return
-        tokenizer = load_tokenizer(self.tokenizer_folder).requires_grad_(False).eval()
+        tokenizer = self._frozen.module
         if tokenizer.config.latent_channels != self.net_config.in_channels:
             raise ValueError(
                 f"net.in_channels={self.net_config.in_channels}: must equal the "
@@ -74,7 +71,7 @@ class DiffusionModule(L.LightningModule):
             )
         if self.weights is not None:
             _start_from(model, self.weights)
-        self._frozen, self.model = (tokenizer,), model
+        self.model = model
 
     @property
     def world_model(self) -> DiffusionWorldModel:
@@ -84,13 +81,12 @@ class DiffusionModule(L.LightningModule):
 
     @property
     def tokenizer(self) -> VideoTokenizer:
-        self.configure_model()
-        return self._frozen[0].to(self.device)
+        return self._frozen.on(self.device)
 
     @property
     def tokenizer_sha256(self) -> str:
         """What a cache of latents is bound to."""
-        return sha256_file(Path(self.tokenizer_folder) / TENSORS)
+        return self._frozen.sha256
 
     @torch.no_grad()
     def encode_latents(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
@@ -113,7 +109,7 @@ class DiffusionModule(L.LightningModule):
     def training_step(self, batch: VideoBatch, batch_idx: int) -> Float[Tensor, ""]:
         latents = self.raw_latents(batch)
         # The keys tell micro-batches of one optimiser step apart, also after a resume.
-        position = (self.global_step, self.global_rank, _fingerprint(batch.key))
+        position = (self.global_step, self.global_rank, fingerprint(batch.key))
         draws = self.world_model.draw(
             latents.shape, torch_generator(self.seed, "train/noise", *position)
         )
@@ -128,7 +124,7 @@ class DiffusionModule(L.LightningModule):
         latents = self.raw_latents(batch)
         shape = torch.Size((1, *latents.shape[1:]))
         generators = [
-            torch_generator(self.seed, "val/noise", _fingerprint((key,))) for key in batch.key
+            torch_generator(self.seed, "val/noise", fingerprint((key,))) for key in batch.key
         ]
         draws = StepDraws.stack([self.world_model.draw(shape, each) for each in generators])
         loss, edm = self._loss(batch, latents, draws)
@@ -164,13 +160,9 @@ class DiffusionModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weight decay acts on matrices only: not on norms, position tables or the loss's u."""
-        decayed: list[nn.Parameter] = []
-        plain: list[nn.Parameter] = []
-        for name, parameter in self.world_model.named_parameters():
-            matrix = parameter.ndim >= 2 and not name.startswith(("net.position.", "logvar."))
-            (decayed if matrix else plain).append(parameter)
-        groups: Groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = self.optimizer(groups)
+        optimizer = self.optimizer(
+            decay_groups(self.world_model, exempt=("net.position.", "logvar."))
+        )
         if self.scheduler is None:
             return {"optimizer": optimizer}
         schedule: LRSchedulerConfigType = {
@@ -184,10 +176,6 @@ class DiffusionModule(L.LightningModule):
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.world_model.state_dict()
-
-
-def _fingerprint(keys: tuple[str, ...]) -> int:
-    return zlib.crc32("\n".join(keys).encode())
 
 
 def _start_from(model: DiffusionWorldModel, folder: str) -> None:

@@ -60,10 +60,6 @@ class AutoregressiveWorld(World):
     def _encoder(self) -> TextEncoder:
         return text_encoder(self.model.text.encoder)
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.net.embed.weight.device
-
     def settings(self, sampling: Sampling) -> dict[str, Any]:
         return asdict(self._sampler(sampling))
 
@@ -88,11 +84,6 @@ class AutoregressiveWorld(World):
                 raise ValueError("prompt: this world has no cross-attention, so it reads no text")
             return None
         return embed_prompts(lambda: self._encoder, prompts, width, self.model.text.tokens)
-
-    @torch.inference_mode()
-    def reconstruct(self, videos: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        latents = self.tokenizer.encode(videos.to(self.device))
-        return self.tokenizer.decode(latents).clamp(-1, 1).cpu()
 
     @torch.inference_mode()
     def predict(

@@ -54,10 +54,6 @@ class DiffusionWorld(World):
     def _encoder(self) -> TextEncoder:
         return text_encoder(self.model.conditioner.config.text_encoder)
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.latent_mean.device
-
     def settings(self, sampling: Sampling) -> dict[str, Any]:
         return asdict(self._sampler(sampling))
 
@@ -73,11 +69,6 @@ class DiffusionWorld(World):
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b n d"] | None:
         config = self.model.conditioner.config
         return embed_prompts(lambda: self._encoder, prompts, config.text_width, config.text_tokens)
-
-    @torch.inference_mode()
-    def reconstruct(self, videos: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-        latents = self.tokenizer.encode(videos.to(self.device))
-        return self.tokenizer.decode(latents).clamp(-1, 1).cpu()
 
     @torch.inference_mode()
     def predict(

@@ -15,6 +15,7 @@ from torch import Tensor
 from openwfm.files import read_json, sha256_file
 from openwfm.provenance import code_state, package_versions
 from openwfm.shapes import Temporal
+from openwfm.tokenizer import VideoTokenizer
 from openwfm.video import fit_size, from_uint8, read_video, to_uint8, write_video
 from openwfm.weights import CONFIG, TENSORS
 from openwfm.world.frames import condition_latents
@@ -82,6 +83,12 @@ class World(ABC):
     """Predicts futures of clips. Diffusion and autoregressive worlds answer to this interface."""
 
     facts: WorldFacts
+    tokenizer: VideoTokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where both networks are."""
+        return next(self.tokenizer.parameters()).device
 
     @abstractmethod
     def predict(
@@ -105,9 +112,11 @@ class World(ABC):
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b n d"] | None:
         """Token embeddings of prompts; None when all are empty."""
 
-    @abstractmethod
+    @torch.inference_mode()
     def reconstruct(self, videos: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
         """The same videos through the tokenizer only: what no prediction can beat by much."""
+        latents = self.tokenizer.encode(videos.to(self.device))
+        return self.tokenizer.decode(latents).clamp(-1, 1).cpu()
 
     @abstractmethod
     def settings(self, sampling: Sampling) -> dict[str, Any]:
