@@ -136,14 +136,21 @@ class ConditionerConfig:
             raise ValueError("conditioner.repeat_last=True: needs conditioner.max_frames above 0")
 
 
-SOLVERS = ("euler", "heun", "res_2ab")
+SOLVERS = ("euler", "heun", "res_2ab", "diffusers")
+GRIDS = ("release", "to_zero", "repeat_last", "extra_point")
+SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
     """Solver, sigma grid and guidance: out = cond + guidance·(cond - uncond); 0 is off.
 
-    ``condition_sigma`` is the noise put on given frames.
+    ``grid`` says where the levels end (`openwfm.diffusion.sampler.solver_steps`); ``release`` is
+    what the release with that solver does. ``guidance_interval`` are the lowest and the highest
+    sigma at which guidance acts (null: all). ``condition_sigma`` is the noise put on given frames.
+    ``scheduler`` is a class of diffusers, for ``kind=diffusers``. ``cache`` above 0 predicts steps
+    instead of computing them (`openwfm.diffusion.caching`), which changes the result; ``compile``
+    compiles the blocks, which does not.
     """
 
     kind: str = "euler"
@@ -151,16 +158,48 @@ class SamplerConfig:
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+    grid: str = "release"
     guidance: float = 7.0
+    guidance_interval: tuple[float, float] | None = None
     condition_sigma: float = 0.001
+    scheduler: str | None = None
+    cache: float = 0.0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         _one_of("sampler.kind", self.kind, SOLVERS)
+        _one_of("sampler.grid", self.grid, GRIDS)
         names = ("num_steps", "sigma_min", "sigma_max", "rho", "condition_sigma")
         _positive("sampler", {name: getattr(self, name) for name in names})
         if self.sigma_min >= self.sigma_max:
             raise ValueError(
                 f"sampler.sigma_min={self.sigma_min}: must be below sigma_max={self.sigma_max}"
             )
-        if self.guidance < 0:
-            raise ValueError(f"sampler.guidance={self.guidance}: must not be negative (0 is off)")
+        for name in ("guidance", "cache"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"sampler.{name}={getattr(self, name)}: must not be negative (0 is off)"
+                )
+        self._check_interval()
+        self._check_scheduler()
+
+    def _check_interval(self) -> None:
+        if self.guidance_interval is None:
+            return
+        interval = tuple(self.guidance_interval)
+        if len(interval) != 2 or not 0 <= interval[0] < interval[1]:
+            raise ValueError(
+                f"sampler.guidance_interval={interval}: must be (lowest, highest) sigma"
+            )
+        object.__setattr__(self, "guidance_interval", interval)
+
+    def _check_scheduler(self) -> None:
+        if self.kind != "diffusers":
+            if self.scheduler is not None:
+                raise ValueError(
+                    f"sampler.scheduler={self.scheduler}: needs sampler.kind=diffusers"
+                )
+            return
+        _one_of("sampler.scheduler", str(self.scheduler), SCHEDULERS)
+        if self.grid != "release":
+            raise ValueError(f"sampler.grid={self.grid}: the scheduler has its own; use release")

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from openwfm.diffusion.config import DiTConfig
 from openwfm.nn.attention import CrossAttention, Keys, SelfAttention, split_rows
@@ -76,6 +77,7 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_blocks = False  # training: recompute each block instead of keeping it
         volume = math.prod(config.patch)
         self.patch_in = nn.Linear(config.input_channels * volume, config.width, bias=False)
         self.position = None
@@ -95,6 +97,7 @@ class DiT(nn.Module):
                 f"text: width {text.shape[-1]}: must be net.text_width={self.config.text_width}"
             )
         blocks = cast(Iterable[Block], self.blocks)
+        text = text.to(self.patch_in.weight.dtype)
         return [block.cross_attention.keys(text, null_tokens) for block in blocks]
 
     def forward(
@@ -116,17 +119,41 @@ class DiT(nn.Module):
         :meth:`text_keys`; ``null_tokens`` more all-zero text tokens follow. ``fps`` may be None for
         a single frame. In masks 1 marks padding and given frames.
         """
-        grid = self._grid(latents)
-        x = self._patchify(self._inputs(latents, padding_mask, condition_mask, channels))
+        x, grid = self.tokens(
+            latents, padding_mask=padding_mask, condition_mask=condition_mask, channels=channels
+        )
         embedding, shared = self.level(c_noise.reshape(-1))
         level = F.silu(embedding), shared if modulation is None else shared + modulation
-        rotary = self._rotary(grid, fps, latents.device)
+        rotary, position = self.tables(grid, fps, latents)
         keys = self.text_keys(text, null_tokens) if isinstance(text, Tensor) else text
-        position = None if self.position is None else self.position(grid)
         for block, block_keys in zip(self.blocks, keys, strict=True):
-            x = block(x if position is None else x + position, level, rotary, block_keys)
+            entered = x if position is None else x + position
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                given = (entered, level, rotary, block_keys)
+                x = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(entered, level, rotary, block_keys)
         shift, scale = self.final_modulation(*level)
-        return self._unpatchify(self.patch_out(modulated_norm(x, shift, scale)), grid)
+        return self.unpatchify(self.patch_out(modulated_norm(x, shift, scale)), grid)
+
+    def tokens(
+        self,
+        latents: Float[Tensor, "b z f y x"],
+        *,
+        padding_mask: Float[Tensor, "#b 1 h w"] | None,
+        condition_mask: Float[Tensor, "#b 1 f y x"] | None,
+        channels: Float[Tensor, "#b k f y x"] | None,
+    ) -> tuple[Float[Tensor, "b n d"], Grid]:
+        """What enters the first block, and patches along (frames, rows, columns)."""
+        grid, latents = self._grid(latents), latents.to(self.patch_in.weight.dtype)
+        return self._patchify(self._inputs(latents, padding_mask, condition_mask, channels)), grid
+
+    def tables(
+        self, grid: Grid, fps: Tensor | float | None, latents: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], Float[Tensor, "n d"] | None]:
+        """Rotary cosines and signed sines, and what is added before every block (or None)."""
+        rotary = self._rotary(grid, fps, latents.device)
+        return rotary, None if self.position is None else self.position(grid)
 
     def _grid(self, latents: Tensor) -> Grid:
         config = self.config
@@ -203,7 +230,7 @@ class DiT(nn.Module):
         pattern = "b c (f t) (y h) (x w) -> b (f y x) (c t h w)"
         return self.patch_in(rearrange(x, pattern, t=t, h=h, w=w))
 
-    def _unpatchify(self, x: Tensor, grid: Grid) -> Float[Tensor, "b z f y x"]:
+    def unpatchify(self, x: Tensor, grid: Grid) -> Float[Tensor, "b z f y x"]:
         """Outputs lie as (row, column, frame, channel): not the order of the input."""
         (t, h, w), (f, y, _) = self.config.patch, grid
         pattern = "b (f y x) (h w t z) -> b z (f t) (y h) (x w)"

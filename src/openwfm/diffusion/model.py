@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from openwfm.diffusion.caching import StepCache
 from openwfm.diffusion.conditioner import Conditioner, Draws
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.dit import DiT
 from openwfm.diffusion.noise import frame_factor, log_normal
 from openwfm.diffusion.objective import edm_loss, uncertainty_network
 from openwfm.diffusion.precondition import c_noise, denoise
-from openwfm.diffusion.sampler import guided, sample
+from openwfm.diffusion.runtime import Runtime
+from openwfm.diffusion.sampler import sample, solver_sigmas
 from openwfm.randomness import torch_generator
 from openwfm.weights import load_strict, read_fields, read_weights
 
@@ -204,16 +206,27 @@ class DiffusionWorldModel(nn.Module):
                     f"sampler.guidance={sampler.guidance}: must be 0 for a model trained with "
                     "conditioner.text_dropout=0, unless a negative prompt is given"
                 )
-            negative = None if negative_text is None else self.conditioner.text(negative_text)[0]
-            filled = filled.with_unconditional(negative)
+        network = Runtime(
+            self.net,
+            sigmas=solver_sigmas(sampler),
+            guidance=sampler.guidance if use_guidance else 0.0,
+            interval=sampler.guidance_interval,
+            cache=StepCache(sampler.cache) if sampler.cache else None,
+            compile_blocks=sampler.compile,
+        )
         assert isinstance(filled.text, Tensor)
-        filled = replace(filled, text=self.net.text_keys(filled.text, filled.null_tokens))
+        negative = (None, 0) if negative_text is None else self.conditioner.text(negative_text)
+        filled = replace(
+            filled, text=network.text_keys(filled.text, filled.null_tokens, negative=negative)
+        )
 
         def run(x: Tensor, sigma: Tensor) -> Tensor:
-            return denoise(self.net, x, sigma, filled, self.objective.sigma_data)
+            return denoise(network, x, sigma, filled, self.objective.sigma_data)
 
-        walk = guided(run, sampler.guidance) if use_guidance else run
-        return self.denormalise(sample(walk, noise, sampler, progress=progress))
+        latents = sample(run, noise, sampler, progress=progress)
+        if filled.given is not None:  # some grids end above zero noise
+            latents = torch.where(filled.given.frames, filled.given.clean, latents)
+        return self.denormalise(latents)
 
     def _noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
         generators = [torch_generator(seed, purpose, index) for index in range(count)]
@@ -242,7 +255,8 @@ def load_world_model(folder: Path | str) -> DiffusionWorldModel:
         net=read_fields(DiTConfig, config["net"], source),
         objective=read_fields(EdmConfig, config["objective"], source),
         conditioner=read_fields(ConditionerConfig, config["conditioner"], source),
-        sampler=read_fields(SamplerConfig, config["sampler"], source),
+        # fields younger than the weights have their defaults
+        sampler=read_fields(SamplerConfig, asdict(SamplerConfig()) | config["sampler"], source),
     )
     for name in ("latent_mean", "latent_std"):
         if name not in tensors:
