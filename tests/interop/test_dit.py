@@ -15,9 +15,9 @@ from openwfm.interop.dit import (
     export_nvidia_dit,
     from_diffusers_dit,
     load_nvidia_dit,
-    release_names,
     to_diffusers_dit,
 )
+from openwfm.interop.dit_names import release_names
 
 TINY = DiTConfig(
     width=256,

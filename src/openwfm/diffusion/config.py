@@ -171,7 +171,9 @@ SOLVERS = ("euler", "heun", "res_2ab")
 class SamplerConfig:
     """Solver, sigma grid and guidance: out = cond + guidance·(cond - uncond); 0 is off.
 
-    ``condition_sigma`` is the noise put on given frames.
+    ``condition_sigma`` is the noise put on given frames. ``final`` is where the last step ends:
+    ``zero`` (there the sample is x0 itself), or ``sigma_min``, as diffusers' pipelines configure it
+    (their last evaluation is then without effect, and is left out here).
     """
 
     kind: str = "euler"
@@ -181,9 +183,11 @@ class SamplerConfig:
     rho: float = 7.0
     guidance: float = 7.0
     condition_sigma: float = 0.001
+    final: str = added("zero")
 
     def __post_init__(self) -> None:
         _one_of("sampler.kind", self.kind, SOLVERS)
+        _one_of("sampler.final", self.final, ("zero", "sigma_min"))
         names = ("num_steps", "sigma_min", "sigma_max", "rho", "condition_sigma")
         _positive("sampler", {name: getattr(self, name) for name in names})
         if self.sigma_min >= self.sigma_max:

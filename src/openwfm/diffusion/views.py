@@ -1,7 +1,7 @@
 """Several cameras in one clip: what a network with ``num_views`` adds to the single-view one.
 
-Views lie one after the other along time (``f = v·frames``). Self-attention is joint; cross-attention
-is per view, to that view's own text; views are told apart by channels behind the padding mask.
+Views lie one after the other along time (``f = v·frames``). Self-attention is joint, cross-
+attention per view, to that view's own text; channels behind the padding mask tell views apart.
 Source: arXiv 2501.03575, section 6.3, and the layout of the released multi-view weights.
 """
 
