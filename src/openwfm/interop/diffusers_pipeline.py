@@ -119,7 +119,10 @@ def write_pipeline(
     write_json(folder / INDEX, parts)
     lines = [f"{name}: call it with num_inference_steps={sampler.num_steps}"]
     if text is None:
-        lines.append("no text encoder: give text=FOLDER, or call with prompt_embeds")
+        lines.append(
+            "no text encoder: give text=FOLDER, or open it with text_encoder=None, tokenizer=None "
+            "and call it with prompt_embeds"
+        )
     return lines
 
 
