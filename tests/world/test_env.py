@@ -27,7 +27,7 @@ def start(bank: Tensor, seeds: Sequence[int]) -> Dot:
 
 def judge(frames: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     reward = closeness(frames, actions)
-    return reward, reward > -4.0
+    return reward, reward > -8.0
 
 
 def many(count: int, max_steps: int = 9, **values: Any) -> WorldVectorEnv:
