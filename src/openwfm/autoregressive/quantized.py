@@ -39,15 +39,17 @@ def unpack(data: Tensor, scale: Tensor | None) -> Float[Tensor, "m k"]:
     return data.float() if scale is None else data.float() * scale[:, None]
 
 
-PANEL = 256
+LARGEST_PANEL = 256
 
 
 def panels(weight: Float[Tensor, "m k"]) -> Float[Tensor, "p k panel"]:
-    """Rows in panels, transposed and padded with zeros: a few tokens times a matrix takes a third
+    """Rows in equal panels, transposed, filled up with zeros: a few tokens times a matrix takes a third
     of the time that it takes by rows (measured: 8 tokens, 512 to 3072 and 4096, MKL 2024.2)."""
-    count = -(-weight.shape[0] // PANEL)
-    padded = torch.nn.functional.pad(weight.detach(), (0, 0, 0, count * PANEL - weight.shape[0]))
-    return padded.view(count, PANEL, -1).transpose(1, 2).contiguous()
+    rows = weight.shape[0]
+    count = -(-rows // LARGEST_PANEL)
+    size = -(-rows // count)
+    padded = torch.nn.functional.pad(weight.detach(), (0, 0, 0, count * size - rows))
+    return padded.view(count, size, -1).transpose(1, 2).contiguous()
 
 
 def by_panels(
