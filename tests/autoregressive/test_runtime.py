@@ -36,17 +36,6 @@ CONFIGS = {
 DECODERS = ("torch", "native")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _library(tmp_path_factory: pytest.TempPathFactory):
-    """Built here, not in the user's cache."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("OPENWFM_CACHE", str(tmp_path_factory.mktemp("native")))
-    native.library.cache_clear()
-    yield
-    native.library.cache_clear()
-    patch.undo()
-
-
 def made(kind: str, network: Transformer, precision="fp32"):
     if kind == "torch":
         return TorchDecoder(network, precision)
