@@ -142,6 +142,20 @@ class World(ABC):
         assert frames is not None
         return frames
 
+    def decode_with(
+        self, *, precision: str = "fp32", native: bool = False, keep: int | None = None
+    ) -> None:
+        """How an autoregressive world decodes (`DecodingConfig`); others take the defaults only."""
+        if (precision, native, keep) != ("fp32", False, None):
+            raise ValueError(
+                f"precision={precision}, native={native}, keep={keep}: only for autoregressive "
+                "worlds"
+            )
+
+    def notes(self, num_frames: int, given: int) -> Provenance:
+        """What else provenance says of a video with ``given`` latent frames of condition."""
+        return {}
+
     @staticmethod
     def load(path: Path | str, *, device: torch.device | str = "cpu") -> World:
         """A run folder (with ``weights/``) or a published folder of weights.
@@ -221,6 +235,7 @@ class World(ABC):
             fps=fps,
             condition=source,
             sampler=self.settings(sampling),
+            **self.notes(num_frames, source.get("latent_frames", 0)),
         )
         return Generation(video=video, fps=fps, provenance=provenance)
 
