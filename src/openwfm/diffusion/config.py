@@ -114,19 +114,31 @@ class DiTConfig:
 class EdmConfig:
     """Noise distribution and loss (section 5.1.1): ln(sigma) ~ Normal(p_mean, p_std²), unclamped.
 
+    ``image_p_mean`` and ``image_p_std`` are those of batches of single frames, None: the same.
     ``scale_by_frames`` multiplies sigma by the square root of the number of latent frames.
     """
 
     sigma_data: float = 0.5
     p_mean: float = 0.0
     p_std: float = 1.0
+    image_p_mean: float | None = None
+    image_p_std: float | None = None
     learned_uncertainty: bool = True
     scale_by_frames: bool = False
     loss_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        names = ("sigma_data", "p_std", "loss_scale")
-        _positive("objective", {name: getattr(self, name) for name in names})
+        names = ("sigma_data", "p_std", "image_p_std", "loss_scale")
+        given = {name: getattr(self, name) for name in names}
+        _positive("objective", {n: value for n, value in given.items() if value is not None})
+
+    def log_normal(self, num_latent_frames: int) -> tuple[float, float]:
+        """Mean and standard deviation of ln(sigma) for batches of so many latent frames."""
+        mean, std = self.p_mean, self.p_std
+        if num_latent_frames == 1:
+            mean = mean if self.image_p_mean is None else self.image_p_mean
+            std = std if self.image_p_std is None else self.image_p_std
+        return mean, std
 
 
 @dataclass(frozen=True, kw_only=True)
