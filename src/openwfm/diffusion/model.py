@@ -112,19 +112,26 @@ class DiffusionWorldModel(nn.Module):
                 setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def _statistics(self, frames: int) -> tuple[Tensor, Tensor]:
-        column = torch.arange(frames, device=self.latent_mean.device)
+    def _statistics(self, frames: int, start: int) -> tuple[Tensor, Tensor]:
+        column = torch.arange(start, start + frames, device=self.latent_mean.device)
         column = column.clamp(max=self.latent_mean.shape[1] - 1)
         mean, std = self.latent_mean[:, column], self.latent_std[:, column]
         return mean[None, :, :, None, None], std[None, :, :, None, None]
 
-    def normalise(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b z f y x"]:
-        """To mean 0 and standard deviation sigma_data, per channel and latent frame."""
-        mean, std = self._statistics(latents.shape[2])
+    def normalise(
+        self, latents: Float[Tensor, "b z f y x"], start: int = 0
+    ) -> Float[Tensor, "b z f y x"]:
+        """To mean 0 and standard deviation sigma_data, per channel and latent frame.
+
+        ``start`` is the place of the first frame among the columns of the statistics.
+        """
+        mean, std = self._statistics(latents.shape[2], start)
         return (latents.float() - mean) / std * self.objective.sigma_data
 
-    def denormalise(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b z f y x"]:
-        mean, std = self._statistics(latents.shape[2])
+    def denormalise(
+        self, latents: Float[Tensor, "b z f y x"], start: int = 0
+    ) -> Float[Tensor, "b z f y x"]:
+        mean, std = self._statistics(latents.shape[2], start)
         return latents / self.objective.sigma_data * std + mean
 
     def draw(self, shape: torch.Size, generator: torch.Generator) -> StepDraws:
@@ -174,13 +181,15 @@ class DiffusionWorldModel(nn.Module):
         size: tuple[int, int] | None = None,
         sampler: SamplerConfig | None = None,
         negative_text: Float[Tensor, "#b m d"] | None = None,
+        start: int = 0,
         progress: bool = False,
     ) -> Float[Tensor, "b z f y x"]:
         """Raw latents whose first frames are ``condition`` (raw), up to fp32 rounding.
 
         ``fps`` sets the batch size; ``size`` is latent rows and columns, needed without
-        ``condition``. Sample i depends on (seed, i) alone, not on its batch. Raises ValueError for
-        missing statistics, sizes that do not fit, or guidance of a model trained without dropout.
+        ``condition``; ``start`` is that of `normalise`. Sample i depends on (seed, i) alone, not on
+        its batch. Raises ValueError for missing statistics, sizes that do not fit, or guidance of a
+        model trained without dropout.
         """
         self.check_statistics()
         sampler = sampler or self.sampler
@@ -198,7 +207,7 @@ class DiffusionWorldModel(nn.Module):
                 f"condition: shape {tuple(condition.shape)}: must be (batch, {channels}, frames, "
                 "rows, columns)"
             )
-        given = None if condition is None else self.normalise(condition)
+        given = None if condition is None else self.normalise(condition, start)
         filled = self.conditioner.sampling(
             given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)
         )
@@ -229,7 +238,7 @@ class DiffusionWorldModel(nn.Module):
         latents = sample(run, noise, sampler, progress=progress)
         if filled.given is not None:  # some grids end above zero noise
             latents = torch.where(filled.given.frames, filled.given.clean, latents)
-        return self.denormalise(latents)
+        return self.denormalise(latents, start)
 
     def _noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
         generators = [torch_generator(seed, purpose, index) for index in range(count)]

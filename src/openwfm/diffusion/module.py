@@ -139,12 +139,15 @@ class DiffusionModule(L.LightningModule):
         loss, edm = self.world_model.loss(
             latents, draws, text=batch.text, fps=batch.fps, padding_mask=batch.padding_mask
         )
+        return self._finite(loss, batch), edm
+
+    def _finite(self, loss: Tensor, batch: VideoBatch) -> Tensor:
         if not bool(torch.isfinite(loss)):
             raise ValueError(
                 f"loss={float(loss.detach())} at step {self.global_step} with clips "
                 f"{', '.join(batch.key)}: must be finite; lower optimizer.lr or inspect the clips"
             )
-        return loss, edm
+        return loss
 
     @torch.no_grad()
     def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:

@@ -22,7 +22,8 @@ from openwfm.randomness import torch_generator
 from openwfm.text import TextEncoder, embed_prompts, text_encoder
 from openwfm.tokenizer import VideoTokenizer, load_tokenizer
 from openwfm.weights import CONFIG, TENSORS
-from openwfm.world.world import TOKEN_SAMPLING, Sampling, World, WorldFacts
+from openwfm.world.generation import TOKEN_SAMPLING, Sampling, WorldFacts
+from openwfm.world.world import World
 
 
 class AutoregressiveWorld(World):
