@@ -22,12 +22,10 @@ from openwfm.diffusion.caching import StepCache
 from openwfm.diffusion.dit import Block, DiT, Grid
 from openwfm.diffusion.fused import BlockWeights, Modulations, Rotary, rows, run_block
 from openwfm.diffusion.precondition import c_noise
-from openwfm.nn.attention import Keys
+from openwfm.nn.attention import BranchKeys, Keys
 from openwfm.nn.modulation import LowRankModulation, modulated_norm
 
 FOLDED_BYTES = 2**28  # rotary tables of all blocks are kept up to this size, else folded anew
-# Of one block: keys of each branch, None where a branch has no text.
-BranchKeys = tuple[Keys | None, ...]
 
 
 class Runtime:
@@ -69,8 +67,8 @@ class Runtime:
         *,
         negative: tuple[Float[Tensor, "#b m d"] | None, int] = (None, 0),
     ) -> list[BranchKeys]:
-        """For every block the keys of both branches. ``negative`` is the unconditional branch's text
-        (None: it has none); a text is followed by its number of zero tokens."""
+        """For every block the keys of both branches, of texts that are followed by their number of
+        zero tokens; ``negative`` is the unconditional branch's (None: it has no text)."""
         conditional = self._branch(text, null_tokens)
         other: list[Keys | None] = [None] * len(self._blocks)
         if negative[0] is not None:
@@ -90,7 +88,7 @@ class Runtime:
     def __call__(
         self,
         latents: Float[Tensor, "b z f y x"],
-        level: Float[Tensor, "1"],
+        level: Float[Tensor, 1],
         *,
         text: list[BranchKeys],
         fps: Float[Tensor, "#b"] | float | None,
@@ -100,8 +98,8 @@ class Runtime:
         channels: Float[Tensor, "#b k f y x"] | None = None,
         modulation: Float[Tensor, "#b m"] | None = None,
     ) -> Float[Tensor, "b z f y x"]:
-        """``null_tokens`` are in the keys already. Raises ValueError for shapes that the config does
-        not admit, as the DiT does."""
+        """``c_noise`` is ``level``; ``null_tokens`` are in the keys already. Raises ValueError for
+        shapes that the config does not admit, as the DiT does."""
         c_level, batch = float(level), len(latents)
         branches = 2 if self._guides(c_level) else 1
         x, grid = self.net.tokens(
@@ -187,7 +185,7 @@ class Runtime:
     def _positions(
         self, grid: Grid, fps: Tensor | float | None, latents: Tensor
     ) -> tuple[Callable[[int], Rotary], Tensor | None]:
-        """Folded rotary tables by block, and the position table; those of the last grid are kept."""
+        """Folded rotary tables by block, and the position table; the last grid's are kept."""
         rate = None if fps is None else torch.as_tensor(fps).reshape(-1).tolist()
         key = (grid, rate)
         if self._tables is None or self._tables[0] != key:
