@@ -15,8 +15,8 @@ from openwfm.diffusion.caching import StepCache
 from openwfm.diffusion.conditioner import Conditioner, Draws
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.dit import DiT
-from openwfm.diffusion.noise import frame_factor, log_normal
-from openwfm.diffusion.objective import edm_loss, uncertainty_network
+from openwfm.diffusion.noise import training_sigma
+from openwfm.diffusion.objective import edm_loss, padding_of_latents, uncertainty_network
 from openwfm.diffusion.precondition import c_noise, denoise
 from openwfm.diffusion.runtime import Runtime
 from openwfm.diffusion.sampler import sample, solver_sigmas
@@ -129,10 +129,7 @@ class DiffusionWorldModel(nn.Module):
 
     def draw(self, shape: torch.Size, generator: torch.Generator) -> StepDraws:
         """Noise levels, noise and conditioning of a step, for latents of ``shape``; on the CPU."""
-        config = self.objective
-        sigma = log_normal(shape[0], p_mean=config.p_mean, p_std=config.p_std, generator=generator)
-        if config.scale_by_frames:
-            sigma = sigma * frame_factor(shape[2])
+        sigma = training_sigma(self.objective, shape, generator)
         noise = torch.randn(shape, generator=generator)
         return StepDraws(sigma, noise, Draws.of(self.conditioner.config, shape, generator))
 
@@ -145,7 +142,10 @@ class DiffusionWorldModel(nn.Module):
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """(loss, weighted squared error) of raw ``latents``."""
+        """(loss, weighted squared error) of raw ``latents``, of what is generated and no padding.
+
+        Latents of one frame are of images: they have no given frames, and ``fps`` says nothing.
+        """
         clean = self.normalise(latents)
         sigma, noise = draws.sigma.to(clean.device), draws.noise.to(clean.device)
         condition = self.conditioner.training(
@@ -156,7 +156,10 @@ class DiffusionWorldModel(nn.Module):
         estimate = denoise(self.net, noisy, sigma, condition, sigma_data)
         uncertainty = None if self.logvar is None else self.logvar(c_noise(sigma)).squeeze(-1)
         given = None if condition.given is None else condition.given.frames
-        loss, edm = edm_loss(estimate, clean, sigma, sigma_data, uncertainty, given)
+        padding = None
+        if padding_mask is not None:
+            padding = padding_of_latents(padding_mask, (clean.shape[3], clean.shape[4]))
+        loss, edm = edm_loss(estimate, clean, sigma, sigma_data, uncertainty, given, padding)
         return loss * self.objective.loss_scale, edm
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from openwfm.diffusion.caching import StepCache
@@ -97,13 +97,20 @@ class Runtime:
         condition_mask: Float[Tensor, "#b 1 f y x"] | None = None,
         channels: Float[Tensor, "#b k f y x"] | None = None,
         modulation: Float[Tensor, "#b m"] | None = None,
+        codes: Int[Tensor, "#b f r c"] | None = None,
+        frame_repeat: Float[Tensor, "#b v"] | None = None,
     ) -> Float[Tensor, "b z f y x"]:
         """``c_noise`` is ``level``; ``null_tokens`` are in the keys already. Raises ValueError for
         shapes that the config does not admit, as the DiT does."""
         c_level, batch = float(level), len(latents)
         branches = 2 if self._guides(c_level) else 1
         x, grid = self.net.tokens(
-            latents, padding_mask=padding_mask, condition_mask=condition_mask, channels=channels
+            latents,
+            padding_mask=padding_mask,
+            condition_mask=condition_mask,
+            channels=channels,
+            codes=codes,
+            frame_repeat=frame_repeat,
         )
         *blocks, (final,) = self._modulations(c_level, modulation, branches)
         rotary, position = self._positions(grid, fps, latents)

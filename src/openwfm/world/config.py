@@ -22,6 +22,9 @@ class GenerateConfig:
     top_k: int | None = None
     top_p: float | None = None
     fps: float | None = None
+    precision: str = "fp32"
+    native: bool = False
+    keep: int | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -29,7 +32,7 @@ class GenerateConfig:
             raise ValueError(f"out={self.out}: must end in .mp4")
         if self.prompt is not None:
             object.__setattr__(self, "prompt", str(self.prompt))
-        for name in ("num_frames", "num_steps", "top_k"):
+        for name in ("num_frames", "num_steps", "top_k", "keep"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}={value}: must be a whole number, at least 1")

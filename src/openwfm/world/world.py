@@ -19,6 +19,7 @@ from openwfm.tokenizer import VideoTokenizer
 from openwfm.video import fit_size, from_uint8, read_video, to_uint8, write_video
 from openwfm.weights import CONFIG, TENSORS
 from openwfm.world.frames import condition_latents
+from openwfm.world.session import Session
 
 Provenance = dict[str, Any]
 TOKEN_SAMPLING = ("temperature", "top_k", "top_p")  # fields of `Sampling` for autoregression
@@ -122,6 +123,39 @@ class World(ABC):
     def settings(self, sampling: Sampling) -> dict[str, Any]:
         """The sampler's values, overrides applied."""
 
+    def session(
+        self,
+        frames: Float[Tensor, "b c n h w"],
+        *,
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+    ) -> Session:
+        """A session that begins with ``frames`` (see `beginning`), a row for each.
+
+        Raises ValueError for a world that takes no actions, and for frames that do not fit.
+        """
+        raise ValueError("session: this world takes no actions")
+
+    def beginning(self, source: Tensor | Path | str) -> Float[Tensor, "c n h w"]:
+        """The last frames of a video or picture, as many and as large as a session begins with."""
+        frames, _ = self._condition(source, int(self.facts.num_frames or 10**6))
+        assert frames is not None
+        return frames
+
+    def decode_with(
+        self, *, precision: str = "fp32", native: bool = False, keep: int | None = None
+    ) -> None:
+        """How an autoregressive world decodes (`DecodingConfig`); others take the defaults only."""
+        if (precision, native, keep) != ("fp32", False, None):
+            raise ValueError(
+                f"precision={precision}, native={native}, keep={keep}: only for autoregressive "
+                "worlds"
+            )
+
+    def notes(self, num_frames: int, given: int) -> Provenance:
+        """What else provenance says of a video with ``given`` latent frames of condition."""
+        return {}
+
     @staticmethod
     def load(path: Path | str, *, device: torch.device | str = "cpu") -> World:
         """A run folder (with ``weights/``) or a published folder of weights.
@@ -201,6 +235,7 @@ class World(ABC):
             fps=fps,
             condition=source,
             sampler=self.settings(sampling),
+            **self.notes(num_frames, source.get("latent_frames", 0)),
         )
         return Generation(video=video, fps=fps, provenance=provenance)
 
