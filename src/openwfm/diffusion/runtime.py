@@ -26,6 +26,7 @@ from openwfm.nn.attention import BranchKeys, Keys
 from openwfm.nn.modulation import LowRankModulation, modulated_norm
 
 FOLDED_BYTES = 2**28  # rotary tables of all blocks are kept up to this size, else folded anew
+PACKED_BYTES = 2**30  # weights are copied into oneDNN's layout up to this size
 
 
 class Runtime:
@@ -51,7 +52,8 @@ class Runtime:
         if interval is not None:
             self._ends = tuple(_level(sigma) for sigma in interval)
         self._blocks = list(cast(Iterable[Block], net.blocks))
-        self._weights = [BlockWeights.of(block) for block in self._blocks]
+        packed = _packs(net) and not compile_blocks
+        self._weights = [BlockWeights.of(block, packed=packed) for block in self._blocks]
         self._run: Callable[..., Tensor] = run_block
         if compile_blocks:
             self._run = torch.compile(run_block, dynamic=False)
@@ -157,7 +159,7 @@ class Runtime:
     def _all_levels(self, sigmas: Sequence[float]) -> dict[float, list[Modulations]]:
         if not sigmas:
             return {}
-        device = self._weights[0].qkv.device
+        device = self.net.patch_in.weight.device
         levels = [_level(sigma) for sigma in sigmas]
         found = self._compute(torch.tensor(levels, device=device), None)
         return {
@@ -169,7 +171,7 @@ class Runtime:
         }
 
     def _modulations(self, level: float, port: Tensor | None, branches: int) -> list[Modulations]:
-        one = torch.full((1,), level, device=self._weights[0].qkv.device)
+        one = torch.full((1,), level, device=self.net.patch_in.weight.device)
         if port is not None:
             return self._compute(one, port.repeat(branches, 1) if len(port) > 1 else port)
         if level not in self._levels:
@@ -215,3 +217,14 @@ class Runtime:
 def _level(sigma: float) -> float:
     """c_noise, computed as for a call, of one level: the same bits."""
     return float(c_noise(torch.full((1,), sigma)))
+
+
+def _packs(net: DiT) -> bool:
+    """Packed weights are a copy; it is kept with the blocks until they train or change."""
+    weight = net.patch_in.weight
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and sum(parameter.nbytes for parameter in net.parameters()) <= PACKED_BYTES
+    )
