@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
         "interop",
         "simulation",
         "curation",
+        "world",
         "evaluation",
     },
 }

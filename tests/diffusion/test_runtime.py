@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from openwfm.diffusion import DiT, DiTConfig
+from openwfm.diffusion import DiT, DiTConfig, fused
 from openwfm.diffusion import runtime as module
 from openwfm.diffusion.fused import project
 from openwfm.diffusion.precondition import c_noise
-from openwfm.diffusion.runtime import BranchKeys, Runtime
+from openwfm.diffusion.runtime import Runtime
+from openwfm.nn.attention import BranchKeys
+from openwfm.nn.rope import rotate
 
 TINY = DiTConfig(
     width=64,
@@ -165,13 +168,59 @@ def test_tables_too_large_to_keep_give_the_same(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(other(latents, level, text=keys, **ports), wanted)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 5, 8), (1, 300, 64)])
-def test_projection_is_a_linear_layer(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(1, 1, 8), (2, 5, 8), (1, 300, 64)])
+@pytest.mark.parametrize("packed", [False, True])
+def test_projection_is_a_linear_layer(shape: tuple[int, ...], packed: bool) -> None:
     x, weight = torch.randn(shape), torch.randn(7, shape[-1])
+    layer = fused._packed(weight)[0] if packed else weight
     wanted = x.double() @ weight.double().t()
-    assert torch.allclose(project(x, weight).double(), wanted, atol=1e-4)
+    assert torch.allclose(project(x, layer).double(), wanted, atol=1e-4)
     wanted = torch.nn.functional.gelu(wanted)
-    assert torch.allclose(project(x, weight, gelu=True).double(), wanted, atol=1e-4)
+    assert torch.allclose(project(x, layer, gelu=True).double(), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_turned_is_norm_and_rotation(batch: int, dtype: torch.dtype) -> None:
+    block = network().blocks[0]
+    parts = torch.randn(2, 6, 3, 2, 32).to(dtype)
+    angle = torch.rand(batch, 6, 16) * 6
+    cos, sin = angle.cos().repeat(1, 1, 2), torch.cat((-angle.sin(), angle.sin()), dim=-1)
+    tables = fused.Rotary.of(block, cos, sin)  # type: ignore[arg-type]
+    q, k, v = parts.float().unbind(2)
+    own: Any = block.self_attention
+    wanted = torch.stack((rotate(own.q_norm(q), cos, sin), rotate(own.k_norm(k), cos, sin), v))
+    found = fused.turned(parts, *tables)
+    assert found.dtype == dtype and found.is_contiguous()
+    near = 1e-5 if dtype == torch.float32 else 0.02
+    assert torch.allclose(found.float(), wanted.transpose(2, 3), atol=near, rtol=near)
+
+
+def test_changed_weights_are_packed_anew() -> None:
+    """By an optimizer, a checkpoint or a move; and the copy goes when the network trains."""
+    net = network()
+    ports, level = inputs(2, (2, 4, 4)), c_noise(torch.tensor([1.0]))
+    runtime, keys, latents = prepared(net)
+    first = runtime(latents, level, text=keys, **ports)
+    with torch.no_grad():
+        net.blocks[1].mlp[2].weight.mul_(1.5)  # type: ignore[index, union-attr]
+    second = Runtime(net)(latents, level, text=keys, **ports)
+    assert not torch.allclose(first, second)
+    net.load_state_dict(network().state_dict())
+    assert torch.equal(Runtime(net)(latents, level, text=keys, **ports), first)
+    assert "_derived" in net.blocks[0].__dict__
+    assert "_derived" not in net.train().blocks[0].__dict__
+
+
+def test_networks_too_large_to_copy_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network()
+    ports, level = inputs(2, (2, 4, 4)), c_noise(torch.tensor([1.0]))
+    runtime, keys, latents = prepared(net, guidance=1.0)
+    wanted = runtime(latents, level, text=keys, **ports)
+    monkeypatch.setattr(module, "PACKED_BYTES", 0)
+    plain_weights = Runtime(net, guidance=1.0)
+    assert not plain_weights._weights[0].qkv.is_mkldnn
+    assert_close(plain_weights(latents, level, text=keys, **ports), wanted)
 
 
 def test_half_precision_weights_with_a_state_in_single() -> None:
@@ -218,3 +267,13 @@ def test_checkpointed_blocks_keep_less_and_have_equal_gradients() -> None:
     assert kept[1] < kept[0] / 2
     for one, other in zip(*gradients, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_give_the_same() -> None:
+    net = network()
+    ports, level = inputs(2, (2, 4, 4)), c_noise(torch.tensor([1.0]))
+    runtime, keys, latents = prepared(net, guidance=1.0)
+    compiled, _, _ = prepared(net, guidance=1.0, compile_blocks=True)
+    wanted = runtime(latents, level, text=keys, **ports)
+    assert_close(compiled(latents, level, text=keys, **ports), wanted)

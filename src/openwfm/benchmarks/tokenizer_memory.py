@@ -21,13 +21,13 @@ STREAM_WINDOW = 3  # latent frames: the training length, 17 frames
 
 def peak_of_decode(config: TokenizerConfig, clip: tuple[int, int, int]) -> dict[str, float]:
     """MiB that decoding a clip (t, h, w) takes beyond model and latents, its output included."""
-    ours, theirs = (_apart(decode_once, config, clip, peer) for peer in (False, True))
+    ours, theirs = (apart(decode_once, config, clip, peer) for peer in (False, True))
     return {"ours_mib": ours, "theirs_mib": theirs, "ratio": theirs / ours}
 
 
 def peak_of_stream(config: TokenizerConfig, frames: int) -> dict[str, float]:
     """MiB and frames a second of a stream whose pixels are looked at and let go, 64x64."""
-    mib, seconds = _apart(decode_stream, config, frames)
+    mib, seconds = apart(decode_stream, config, frames)
     return {"peak_mib": mib, "frames_per_second": frames / seconds}
 
 
@@ -91,7 +91,7 @@ def _latents(config: TokenizerConfig, frames: int, side: int) -> torch.Tensor:
     return torch.randn(1, config.latent_channels, frames, side, side, generator=generator)
 
 
-def _apart(function: Any, *arguments: Any) -> Any:
+def apart(function: Any, *arguments: Any) -> Any:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(function, *arguments).result()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from openwfm.diffusion.config import ConditionerConfig
 from openwfm.diffusion.noise import log_normal
-from openwfm.nn.attention import Keys
+from openwfm.nn.attention import BranchKeys, Keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class GivenFrames:
 class Condition:
     """What fills the network's ports. ``null_tokens`` all-zero text tokens follow ``text``."""
 
-    text: Float[Tensor, "b n d"] | list[Keys]
+    text: Float[Tensor, "b n d"] | list[Keys] | list[BranchKeys]
     null_tokens: int
     fps: Float[Tensor, " b"]
     padding_mask: Float[Tensor, "b 1 h w"] | None = None

@@ -24,11 +24,12 @@ from openwfm.diffusion.config import DiTConfig
 from openwfm.diffusion.positions import Grid, PositionTables, PositionWaves
 from openwfm.diffusion.views import ViewChannels, attend_per_view, fold_text, repeat_per_view
 from openwfm.nn.attention import CrossAttention, Keys, SelfAttention, split_rows
+from openwfm.nn.derived import Derives
 from openwfm.nn.modulation import LowRankModulation, NoiseLevelEmbedding, modulated_norm
 from openwfm.nn.rope import rotary_table
 
 
-class Block(nn.Module):
+class Block(Derives):
     """Self-attention, cross-attention, MLP; each modulated and gated by the noise level."""
 
     def __init__(self, config: DiTConfig) -> None:
@@ -91,14 +92,13 @@ class DiT(nn.Module):
 
         Of a multi-view network, ``text`` and ``null_tokens`` are each view's own.
         """
-        text = fold_text(text, self.config.num_views)
+        text = fold_text(text, self.config.num_views).to(self.patch_in.weight.dtype)
         if text.shape[-1] != self.config.text_width:
             raise ValueError(
                 f"text: width {text.shape[-1]}: must be net.text_width={self.config.text_width}"
             )
-        blocks = cast(Iterable[Block], self.blocks)
-        text = text.to(self.patch_in.weight.dtype)
-        return [block.cross_attention.keys(text, null_tokens) for block in blocks]
+        own = (block.cross_attention for block in cast(Iterable[Block], self.blocks))
+        return [attention.keys(text, null_tokens) for attention in own]
 
     def forward(
         self,
@@ -136,12 +136,11 @@ class DiT(nn.Module):
         rotary, position = self.tables(grid, fps, latents)
         keys = self.text_keys(text, null_tokens) if isinstance(text, Tensor) else text
         for block, block_keys in zip(self.blocks, keys, strict=True):
-            entered = x if position is None else x + position
+            given = (x if position is None else x + position, level, rotary, block_keys)
             if self.checkpoint_blocks and torch.is_grad_enabled():
-                given = (entered, level, rotary, block_keys)
                 x = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(entered, level, rotary, block_keys)
+                x = block(*given)
         shift, scale = self.final_modulation(*level)
         return self.unpatchify(self.patch_out(modulated_norm(x, shift, scale)), grid)
 
@@ -164,7 +163,10 @@ class DiT(nn.Module):
         self, grid: Grid, fps: Tensor | float | None, latents: Tensor
     ) -> tuple[tuple[Tensor, Tensor], Float[Tensor, "n d"] | None]:
         """Rotary cosines and signed sines, and what is added before every block (or None)."""
-        return self._rotary(grid, fps, latents), self._position(grid)
+        rotary, position = self._rotary(grid, fps, latents), None
+        if self.position is not None:
+            position = repeat_per_view(self.position(grid), self.config.num_views, 0)
+        return rotary, position
 
     def _grid(self, latents: Tensor) -> Grid:
         config = self.config
@@ -229,11 +231,6 @@ class DiT(nn.Module):
         if self.views is not None:
             parts.append(self.views((b, f, y, x), frame_repeat).to(latents.dtype))
         return torch.cat(parts, dim=1) if len(parts) > 1 else latents
-
-    def _position(self, grid: Grid) -> Float[Tensor, "n d"] | None:
-        if self.position is None:
-            return None
-        return repeat_per_view(self.position(grid), self.config.num_views, 0)
 
     def _rotary(
         self, grid: Grid, fps: Tensor | float | None, latents: Tensor

@@ -2,12 +2,12 @@
 
 The mathematics of ``dit.Block`` in fewer passes over memory: RMS weights live in the rotary tables
 and in the text keys, rotation writes where attention reads, residuals are added in place, and on
-the CPU oneDNN applies GELU to a product while it is in cache.
+the CPU weights are packed for oneDNN, which applies GELU to a product while it is in cache.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,13 @@ from openwfm.diffusion.dit import Block
 from openwfm.nn.attention import EPSILON, Keys
 from openwfm.nn.modulation import modulated_norm
 
+PACKED_TOKENS = 1024  # a hint to oneDNN; its layout was the same for 48 and for 2560
 # Shift, scale and gate of each sub-block; each ``#b 1 d``.
 Modulations = tuple[tuple[Tensor, ...], ...]
 
 
 class BlockWeights(NamedTuple):
-    """Tensors only, so that one compiled graph serves all blocks."""
+    """Of a block; packed for oneDNN, or as they are."""
 
     qkv: Float[Tensor, "3*d d"]
     out: Float[Tensor, "d d"]
@@ -33,10 +34,13 @@ class BlockWeights(NamedTuple):
     down: Float[Tensor, "d m"]
 
     @classmethod
-    def of(cls, block: Block) -> BlockWeights:
+    def of(cls, block: Block, *, packed: bool) -> BlockWeights:
         own, cross, mlp = block.self_attention, block.cross_attention, block.mlp
         layers = (own.qkv, own.out, cross.q, cross.out, mlp[0], mlp[2])
-        return cls(*(layer.weight.detach() for layer in layers))
+        weights = tuple(cast(Tensor, layer.weight) for layer in layers)
+        if packed:
+            return cls(*block.derived("packed", _packed, *weights))
+        return cls(*(weight.detach() for weight in weights))
 
 
 class Rotary(NamedTuple):
@@ -69,9 +73,9 @@ def run_block(
     num_heads: int,
     repeat: int,
 ) -> Float[Tensor, "b*repeat n d"]:
-    """May change ``x``, whose batch holds the branches one after the other: one for each of ``keys``
-    (None: no text, hence no cross-attention). ``repeat`` copies ``x`` after self-attention: before
-    they see text, branches are equal.
+    """May change ``x``, whose batch holds the branches one after the other, one for each of
+    ``keys`` (None: no text, hence no cross-attention). ``repeat`` copies ``x`` after
+    self-attention: before they see text, branches are equal.
     """
     if position is not None:
         x += position
@@ -95,19 +99,20 @@ def run_block(
 
 
 def project(x: Float[Tensor, "b n d"], weight: Tensor, *, gelu: bool = False) -> Tensor:
-    """Linear layer, with GELU (erf) after it. oneDNN's is as fast as MKL's for thousands of tokens
-    and 5-20 % faster for hundreds, with GELU at 2 % of the product's time instead of 7 %."""
-    if (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and not torch.compiler.is_compiling()
-    ):
-        after = ("gelu", [], "none") if gelu else ("none", [], "")
+    """Linear layer, with GELU (erf) after it."""
+    if weight.is_mkldnn:
+        after: tuple[Any, ...] = ("gelu", [], "none") if gelu else ("none", [], "")
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, *after)
         return result
     y = F.linear(x, weight)
     return F.gelu(y) if gelu else y
+
+
+def _packed(*weights: Tensor) -> tuple[Tensor, ...]:
+    """In oneDNN's layout, for any number of tokens: products are 5-17 % faster than MKL's, and GELU
+    half as dear, applied while they are in cache."""
+    reorder = torch.ops.mkldnn._reorder_linear_weight
+    return tuple(reorder(weight.detach(), PACKED_TOKENS) for weight in weights)
 
 
 def _unit(x: Float[Tensor, "*n k"]) -> Float[Tensor, "*n k"]:
@@ -117,20 +122,28 @@ def _unit(x: Float[Tensor, "*n k"]) -> Float[Tensor, "*n k"]:
     return wide * torch.rsqrt(norm.square() / x.shape[-1] + EPSILON)
 
 
-def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int) -> Tensor:
-    b, n, width = x.shape
-    half = width // num_heads // 2
-    parts = project(x, qkv).unflatten(-1, (3, num_heads, -1))
+def turned(
+    parts: Float[Tensor, "b n 3 h k"],
+    direct: Float[Tensor, "#b n 2 1 k"],
+    crossed: Float[Tensor, "#b n 2 1 k"],
+) -> Float[Tensor, "3 b h n k"]:
+    """Queries and keys normalised and rotated, and values, in the memory order of attention, which
+    is 10 % faster on contiguous heads."""
+    b, n, _, heads, size = parts.shape
+    half = size // 2
     unit = _unit(parts[:, :, :2])
-    direct, crossed = (rows(table, 0, b) for table in rotary)
-    # Memory order is that of attention; `turned` looks at it in the order of the projection.
-    memory = unit.new_empty(2, b, num_heads, n, 2 * half)
-    turned = memory.permute(1, 3, 0, 2, 4)
+    memory = parts.new_empty(3, b, heads, n, size, dtype=torch.float32)
+    view = memory.permute(1, 3, 0, 2, 4)  # in the order of the projection
     for own, other in ((slice(None, half), slice(half, None)), (slice(half, None), slice(half))):
-        torch.mul(unit[..., own], direct[..., own], out=turned[..., own])
-        turned[..., own].addcmul_(unit[..., other], crossed[..., own])
-    q, k = memory.to(x.dtype)
-    v = parts[:, :, 2].transpose(1, 2)
+        torch.mul(unit[..., own], direct[..., own], out=view[:, :, :2, :, own])
+        view[:, :, :2, :, own].addcmul_(unit[..., other], crossed[..., own])
+    view[:, :, 2] = parts[:, :, 2]
+    return memory.to(parts.dtype)
+
+
+def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int) -> Tensor:
+    parts = project(x, qkv).unflatten(-1, (3, num_heads, -1))
+    q, k, v = turned(parts, *(rows(table, 0, len(x)) for table in rotary))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 

@@ -212,12 +212,12 @@ class DiffusionWorldModel(nn.Module):
             given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)
         )
         use_guidance = sampler.guidance > 0 and not (text is None and negative_text is None)
-        if use_guidance:
-            if self.conditioner.config.text_dropout == 0 and negative_text is None:
-                raise ValueError(
-                    f"sampler.guidance={sampler.guidance}: must be 0 for a model trained with "
-                    "conditioner.text_dropout=0, unless a negative prompt is given"
-                )
+        trained = self.conditioner.config.text_dropout > 0
+        if use_guidance and not trained and negative_text is None:
+            raise ValueError(
+                f"sampler.guidance={sampler.guidance}: must be 0 for a model trained with "
+                "conditioner.text_dropout=0, unless a negative prompt is given"
+            )
         network = Runtime(
             self.net,
             sigmas=solver_sigmas(sampler),

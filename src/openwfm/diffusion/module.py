@@ -44,6 +44,7 @@ class DiffusionModule(L.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None,
         weights: str | None,
         resize: bool = False,
+        checkpoint_blocks: bool = False,
         seed: int,
     ) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class DiffusionModule(L.LightningModule):
         self.conditioner_config = conditioner
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
-        self.resize = resize
+        self.resize, self.checkpoint_blocks = resize, checkpoint_blocks
         self.model: DiffusionWorldModel | None = None
         self._frozen = FrozenTokenizer(tokenizer)
 
@@ -74,6 +75,7 @@ class DiffusionModule(L.LightningModule):
             )
         if self.weights is not None:
             start_from(model, self.weights, resize=self.resize)
+        model.net.checkpoint_blocks = self.checkpoint_blocks
         self.model = model
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Float
@@ -69,7 +69,7 @@ def denoise(
     raw: Tensor = net(
         scaled,
         c_noise(sigma),
-        text=condition.text,
+        text=cast(Any, condition.text),  # of the kind that this network makes
         null_tokens=condition.null_tokens,
         fps=condition.fps,
         padding_mask=condition.padding_mask,

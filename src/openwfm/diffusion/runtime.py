@@ -22,12 +22,11 @@ from openwfm.diffusion.caching import StepCache
 from openwfm.diffusion.dit import Block, DiT, Grid
 from openwfm.diffusion.fused import BlockWeights, Modulations, Rotary, rows, run_block
 from openwfm.diffusion.precondition import c_noise
-from openwfm.nn.attention import Keys
+from openwfm.nn.attention import BranchKeys, Keys
 from openwfm.nn.modulation import LowRankModulation, modulated_norm
 
 FOLDED_BYTES = 2**28  # rotary tables of all blocks are kept up to this size, else folded anew
-# Of one block: keys of each branch, None where a branch has no text.
-BranchKeys = tuple[Keys | None, ...]
+PACKED_BYTES = 2**30  # weights are copied into oneDNN's layout up to this size
 
 
 class Runtime:
@@ -53,7 +52,8 @@ class Runtime:
         if interval is not None:
             self._ends = tuple(_level(sigma) for sigma in interval)
         self._blocks = list(cast(Iterable[Block], net.blocks))
-        self._weights = [BlockWeights.of(block) for block in self._blocks]
+        packed = _packs(net) and not compile_blocks
+        self._weights = [BlockWeights.of(block, packed=packed) for block in self._blocks]
         self._run: Callable[..., Tensor] = run_block
         if compile_blocks:
             self._run = torch.compile(run_block, dynamic=False)
@@ -69,8 +69,8 @@ class Runtime:
         *,
         negative: tuple[Float[Tensor, "#b m d"] | None, int] = (None, 0),
     ) -> list[BranchKeys]:
-        """For every block the keys of both branches. ``negative`` is the unconditional branch's text
-        (None: it has none); a text is followed by its number of zero tokens."""
+        """For every block the keys of both branches, of texts that are followed by their number of
+        zero tokens; ``negative`` is the unconditional branch's (None: it has no text)."""
         conditional = self._branch(text, null_tokens)
         other: list[Keys | None] = [None] * len(self._blocks)
         if negative[0] is not None:
@@ -102,8 +102,8 @@ class Runtime:
         codes: Int[Tensor, "#b f r c"] | None = None,
         frame_repeat: Float[Tensor, "#b v"] | None = None,
     ) -> Float[Tensor, "b z f y x"]:
-        """``null_tokens`` are in the keys already. Raises ValueError for shapes that the config does
-        not admit, as the DiT does."""
+        """``c_noise`` is ``level``; ``null_tokens`` are in the keys already. Raises ValueError for
+        shapes that the config does not admit, as the DiT does."""
         c_level, batch = float(level), len(latents)
         branches = 2 if self._guides(c_level) else 1
         x, grid = self.net.tokens(
@@ -159,7 +159,7 @@ class Runtime:
     def _all_levels(self, sigmas: Sequence[float]) -> dict[float, list[Modulations]]:
         if not sigmas:
             return {}
-        device = self._weights[0].qkv.device
+        device = self.net.patch_in.weight.device
         levels = [_level(sigma) for sigma in sigmas]
         found = self._compute(torch.tensor(levels, device=device), None)
         return {
@@ -171,7 +171,7 @@ class Runtime:
         }
 
     def _modulations(self, level: float, port: Tensor | None, branches: int) -> list[Modulations]:
-        one = torch.full((1,), level, device=self._weights[0].qkv.device)
+        one = torch.full((1,), level, device=self.net.patch_in.weight.device)
         if port is not None:
             return self._compute(one, port.repeat(branches, 1) if len(port) > 1 else port)
         if level not in self._levels:
@@ -194,7 +194,7 @@ class Runtime:
     def _positions(
         self, grid: Grid, fps: Tensor | float | None, latents: Tensor
     ) -> tuple[Callable[[int], Rotary], Tensor | None]:
-        """Folded rotary tables by block, and the position table; those of the last grid are kept."""
+        """Folded rotary tables by block, and the position table; the last grid's are kept."""
         rate = None if fps is None else torch.as_tensor(fps).reshape(-1).tolist()
         key = (grid, rate)
         if self._tables is None or self._tables[0] != key:
@@ -217,3 +217,14 @@ class Runtime:
 def _level(sigma: float) -> float:
     """c_noise, computed as for a call, of one level: the same bits."""
     return float(c_noise(torch.full((1,), sigma)))
+
+
+def _packs(net: DiT) -> bool:
+    """Packed weights are a copy; it is kept with the blocks until they train or change."""
+    weight = net.patch_in.weight
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and sum(parameter.nbytes for parameter in net.parameters()) <= PACKED_BYTES
+    )
