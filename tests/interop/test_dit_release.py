@@ -13,7 +13,9 @@ from torch import Tensor
 
 from openwfm.diffusion.config import DiTConfig
 from openwfm.diffusion.dit import DiT
-from openwfm.interop.dit_names import release_names
+from openwfm.diffusion.presets import PRESETS
+from openwfm.interop.dit import read_config
+from openwfm.interop.dit_names import network_tensors, release_names
 from openwfm.interop.dit_release import read_dit_release
 from openwfm.interop.nvidia import export_dit, load_dit, split_action
 
@@ -226,3 +228,38 @@ def test_a_missing_file(tmp_path: Path) -> None:
     training_file(tmp_path / "model.pt", random_net(TINY))
     with pytest.raises(ValueError, match="average=true: .*holds no moving average"):
         read_dit_release(tmp_path, average=True)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PRESETS if "b_" in name))
+def test_published_sizes_are_told_by_their_keys(name: str) -> None:
+    """On the meta device: the shapes of the reference's table give the preset back."""
+    config = PRESETS[name]
+    with torch.device("meta"):
+        released = export_dit(DiT(config))
+    assert read_config(network_tensors(released)) == config
+    d, shapes = config.width, {key: tuple(value.shape) for key, value in released.items()}
+    block = f"net.blocks.block{config.num_blocks - 1}.blocks"
+    table = {
+        "net.x_embedder.proj.1.weight": (d, 4 * config.input_channels),
+        "net.t_embedder.1.linear_2.weight": (3 * d, d),
+        f"{block}.2.adaLN_modulation.2.weight": (3 * d, 256),
+        f"{block}.1.block.attn.to_k.0.weight": (d, 1024),
+        f"{block}.0.block.attn.to_k.1.weight": (128,),
+        f"{block}.2.block.layer1.weight": (4 * d, d),
+        "net.final_layer.adaLN_modulation.2.weight": (2 * d, 256),
+        "net.final_layer.linear.weight": (64, d),
+    }
+    if config.position_embedding == "learnable":
+        table |= {
+            f"net.extra_pos_embedder.pos_emb_{a}": (n, d)
+            for a, n in zip("thw", (128, 120, 120), strict=True)
+        }
+    if config.num_views > 1:
+        table["net.view_embeddings.weight"] = (6, 6)
+        table["net.repeat_frame_embedding.weight"] = (6, 1)
+        table["net.repeat_frame_embedding.bias"] = (6,)
+    if config.codebook:
+        table["net.token_embedder.weight"] = (64000, 32)
+    assert {key: shapes.get(key) for key in table} == table
+    others = len(shapes) - 20 * config.num_blocks - 7
+    assert others == {"learnable": 3, "sincos": 3, "none": 1}[config.position_embedding]
