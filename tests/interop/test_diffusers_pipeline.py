@@ -100,7 +100,7 @@ def test_a_world_without_t5_becomes_a_pipeline_for_embeddings(
         ("transformer/config.json", {"num_layers": 3}, "missing transformer_blocks.2"),
         ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "must be epsilon"),
         ("scheduler/scheduler_config.json", {"sigma_schedule": "exponential"}, "must be karras"),
-        ("scheduler/scheduler_config.json", {"final_sigmas_type": "two"}, "sampler.final=two"),
+        ("scheduler/scheduler_config.json", {"final_sigmas_type": "two"}, "final_sigmas_type=two"),
         ("vae/config.json", {"latents_std": [1.0]}, "latents_std"),
     ],
 )

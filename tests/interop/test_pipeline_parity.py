@@ -1,7 +1,7 @@
 """Pipelines of diffusers and our world model: the same weights, text and noise, equal latents.
 
 What differs by design, and how it is held here: their final sigma may be sigma_min, which makes
-the last of the 36 steps one without effect (`SamplerConfig.final`); they give 30 frames a second
+the last of the 36 steps one without effect (`SamplerConfig.grid`); they give 30 frames a second
 where nothing is said; they redraw the noise on given frames at every step, for both branches.
 """
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from openwfm.diffusion import load_world_model
+from openwfm.interop.diffusers_pipeline import GRIDS
 from openwfm.tokenizer import load_tokenizer
 from tests.interop.tiny_pipelines import (
     COMMON,
@@ -53,7 +54,7 @@ def test_text_to_world_gives_the_same_latents(
 ) -> None:
     source = build(tmp_path / "theirs", video=False, final=final, padding=padding)
     model = load_world_model(converted(source, tmp_path / "ours"))
-    assert model.sampler.num_steps == 36 and model.sampler.final == final
+    assert model.sampler.num_steps == 36 and model.sampler.grid == GRIDS[final]
     pipeline = opened(source, video=False)
     expected = pipeline(
         **COMMON,
@@ -125,11 +126,12 @@ def test_video_to_world_gives_the_same_latents(
     with torch.no_grad():
         condition = tokenizer.encode(pixels)
     found = ours(model, pipeline, steps=12, guidance=guidance, fps=24.0, condition=condition)
-    assert relative(found, expected) < 1e-5
     count = condition.shape[2]
     assert count == 1 + (given - 1) // 8
-    if final == "zero":  # else the state at sigma_min, given frames included
-        assert torch.allclose(found[:, :, :count], model.normalise(condition), atol=1e-5)
+    assert relative(found[:, :, count:], expected[:, :, count:]) < 1e-5
+    # Ours are exact; theirs at sigma_min carry noise of that level in the given frames too.
+    assert torch.allclose(found[:, :, :count], model.normalise(condition), atol=1e-5)
+    assert relative(found, expected) < (1e-5 if final == "zero" else 1e-2)
     assert 1e-7 < relative(redrawn, expected) < 1e-2
 
 

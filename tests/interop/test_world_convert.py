@@ -131,10 +131,10 @@ def test_weights_published_before_a_field_was_added(tmp_path: Path) -> None:
     config = read_json(source / "config.json")
     for name in ("rope_dtype", "num_views", "view_channels", "codebook", "code_channels"):
         del config["net"][name]
-    del config["sampler"]["final"]
+    del config["sampler"]["grid"]
     (source / "config.json").write_text(json.dumps(config))
     model = load_world_model(source)
-    assert model.net.config == NET and model.sampler.final == "zero"
+    assert model.net.config == NET and model.sampler.grid == "release"
     del config["net"]["rope_scale"]
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"missing keys \['rope_scale'\]"):
@@ -148,7 +148,7 @@ def test_weights_published_before_a_field_was_added(tmp_path: Path) -> None:
         ({"base_fps": 30.0}, {}, "net.base_fps=30.0: must be 24.0 for diffusers"),
         ({"rope_dtype": "bfloat16"}, {}, "rope_dtype=bfloat16: must be float32"),
         ({"position_embedding": "sincos"}, {}, "position_embedding=sincos"),
-        ({}, {"kind": "res_2ab"}, "sampler.kind=res_2ab: must be euler"),
+        ({}, {"kind": "res_2ab"}, "sampler.kind=res_2ab, grid=release: must be euler"),
     ],
 )
 def test_what_diffusers_cannot_hold(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from openwfm.autoregressive.config import TransformerConfig, YarnConfig
-from openwfm.autoregressive.generate import generate_tokens
+from openwfm.autoregressive.generate import stream_tokens
 from openwfm.autoregressive.objective import (
     NextTokenConfig,
     NextTokenLoss,
     counted_targets,
     next_token_loss,
 )
+from openwfm.autoregressive.runtime import DecodingConfig
 from openwfm.autoregressive.sampling import SamplerConfig
 from openwfm.autoregressive.transformer import Transformer
+from openwfm.autoregressive.windows import Window, kept_frames, plan_windows
 from openwfm.nn.attention import Keys
 from openwfm.weights import load_strict, read_fields, read_weights
 
@@ -149,34 +153,76 @@ class AutoregressiveWorldModel(nn.Module):
         batch: int = 1,
         sampler: SamplerConfig | None = None,
         generator: torch.Generator | None = None,
+        decoding: DecodingConfig | None = None,
     ) -> Int[Tensor, "b f y x"]:
         """Indices of ``num_latent_frames`` frames, of which the first are ``given``.
 
-        Without them ``batch`` clips begin from nothing. Raises ValueError when the network cannot
-        begin from nothing, or for more frames than ``net.grid`` has.
+        Without them ``batch`` clips begin from nothing. More frames than ``net.grid`` has are made
+        window by window (`windows`). Raises ValueError when the network cannot begin from nothing.
+        """
+        given = self._given(given, batch)
+        made = self.stream(
+            given,
+            num_latent_frames,
+            text=text,
+            sampler=sampler,
+            generator=generator,
+            decoding=decoding,
+        )
+        return torch.cat((given.long(), torch.stack(list(made), dim=1)), dim=1)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        given: Int[Tensor, "b k y x"],
+        num_latent_frames: int,
+        *,
+        text: Float[Tensor, "b n d"] | None = None,
+        sampler: SamplerConfig | None = None,
+        generator: torch.Generator | None = None,
+        decoding: DecodingConfig | None = None,
+    ) -> Iterator[Int[Tensor, "b y x"]]:
+        """The frames that `generate` makes, each as soon as its last token is drawn.
+
+        Memory does not grow with their number: beyond a window only the frames carried over stay.
         """
         rows, columns = self.config.grid[1:]
-        if given is None:
-            if not self.config.bov:
-                raise ValueError("frames: missing: a world without net.bov continues frames")
-            given = self.net.embed.weight.new_zeros(batch, 0, rows, columns, dtype=torch.long)
-        count = (num_latent_frames - given.shape[1]) * rows * columns
-        if count < 1 or num_latent_frames > self.config.grid[0]:
-            raise ValueError(
-                f"num_latent_frames={num_latent_frames}: must be above the {given.shape[1]} given "
-                f"and at most {self.config.grid[0]}, the first of net.grid"
-            )
+        windows = self.windows(given.shape[1], num_latent_frames, decoding)
         context = self.context(text) if text is not None else self.no_text(len(given))
-        tokens = generate_tokens(
-            self.net,
-            self.sequence(given),
-            count,
-            sampler or self.sampler,
-            context=context,
-            generator=generator,
-        )
-        made = tokens.view(len(given), -1, rows, columns)
-        return torch.cat((given.long(), made), dim=1)
+        recent = given.long()
+        for window in windows:
+            recent = recent[:, recent.shape[1] - window.carried :]
+            tokens = stream_tokens(
+                self.net,
+                self.sequence(recent),
+                window.made * rows * columns,
+                sampler or self.sampler,
+                context=context,
+                generator=generator,
+                decoding=decoding,
+            )
+            for _ in range(window.made):
+                frame = torch.stack(list(islice(tokens, rows * columns)), dim=1)
+                frame = frame.view(-1, rows, columns)
+                recent = torch.cat((recent, frame[:, None]), dim=1)
+                yield frame
+
+    def windows(
+        self, given: int, num_latent_frames: int, decoding: DecodingConfig | None = None
+    ) -> list[Window]:
+        """How `stream` gets from ``given`` frames to ``num_latent_frames``. A window's first
+        frame, which stands for a single frame of pixels in training, is one of several here."""
+        longest = self.config.grid[0]
+        keep = kept_frames(decoding, self.objective.max_frames, longest)
+        return plan_windows(given, num_latent_frames, longest, keep)
+
+    def _given(self, given: Int[Tensor, "b k y x"] | None, batch: int) -> Int[Tensor, "b k y x"]:
+        if given is not None:
+            return given
+        if not self.config.bov:
+            raise ValueError("frames: missing: a world without net.bov continues frames")
+        empty = self.net.embed.weight.new_zeros(batch, 0, *self.config.grid[1:])
+        return empty.long()
 
     def no_text(self, batch: int) -> list[Keys] | None:
         """Keys of no prompt; None for a network without cross-attention."""

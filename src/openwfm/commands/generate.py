@@ -18,13 +18,15 @@ def main(config: DictConfig) -> int:
     request = build(config.generate)
     assert isinstance(request, GenerateConfig)
     world = World.load(request.run, device=request.device)
+    world.decode_with(precision=request.precision, native=request.native, keep=request.keep)
     prompt = request.prompt
-    if prompt is None:
+    if prompt is None and request.prompts is None:
         prompt = carried_caption(request.frames) if world.facts.reads_text else ""
     start = time.perf_counter()
     generation = world.generate(
         frames=request.frames,
-        prompt=prompt,
+        prompt=prompt or "",
+        prompts=request.prompts,
         num_frames=request.num_frames,
         seed=request.seed,
         guidance=request.guidance,
@@ -33,12 +35,15 @@ def main(config: DictConfig) -> int:
         top_k=request.top_k,
         top_p=request.top_p,
         fps=request.fps,
+        chunking=request.chunking,
         progress=True,
     )
     generation.save(request.out)
     given = generation.provenance["condition"]["frames"]
+    chunks = generation.provenance["chunks"]
+    parts = f", {chunks['count']} chunks" if chunks else ""
     print(
-        f"{request.out}: {generation.video.shape[1]} frames ({given} given), seed {request.seed}, "
-        f"{time.perf_counter() - start:.1f} s"
+        f"{request.out}: {generation.video.shape[1]} frames ({given} given{parts}), "
+        f"seed {request.seed}, {time.perf_counter() - start:.1f} s"
     )
     return 0

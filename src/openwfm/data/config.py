@@ -16,7 +16,10 @@ class DataConfig:
     a folder, or several whose clips are used together.
 
     Of the training steps a share of ``image_ratio`` is of ``image_batch_size`` single frames, from
-    the clips and, if ``images`` is a folder of pictures, from it too.
+    the clips and, if ``images`` is a folder of pictures, from it too (with text they have none).
+
+    ``buckets`` are sizes (rows, columns): a clip is scaled into that of the nearest aspect ratio,
+    filled up by reflection, and a padding mask says where. Without them clips keep their sizes.
     """
 
     shards: str | tuple[str, ...]
@@ -35,6 +38,7 @@ class DataConfig:
     image_ratio: float = 0.0
     image_batch_size: int = 32
     images: str | None = None
+    buckets: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.shards, str):
@@ -59,6 +63,7 @@ class DataConfig:
                 f"data.split={self.split}: must be three fractions (train, val, test) that sum to 1"
             )
         self._check_images()
+        self._check_buckets()
         if self.latents is not None and self.flip:
             raise ValueError(
                 f"data.flip={self.flip}: must be 0 with a latent cache (latents are not mirrored)"
@@ -67,14 +72,22 @@ class DataConfig:
     def _check_images(self) -> None:
         if not 0 <= self.image_ratio < 1:
             raise ValueError(f"data.image_ratio={self.image_ratio}: must be a share in [0, 1)")
-        if self.image_ratio and self.latents is not None:
-            raise ValueError(
-                f"data.image_ratio={self.image_ratio}: must be 0 with a latent cache (of clips)"
-            )
         if self.images is not None and not self.image_ratio:
             raise ValueError(f"data.images={self.images}: needs data.image_ratio above 0")
-        if self.images is not None and self.text != "none":
-            raise ValueError(f"data.text={self.text}: must be none with data.images (no captions)")
+        if self.images is not None and self.text == "required":
+            raise ValueError(
+                f"data.text={self.text}: must be none or optional with data.images (no captions)"
+            )
+
+    def _check_buckets(self) -> None:
+        buckets = tuple(tuple(bucket) for bucket in self.buckets)
+        object.__setattr__(self, "buckets", buckets)
+        whole = all(len(b) == 2 and all(type(n) is int and n > 0 for n in b) for b in buckets)
+        if not whole or len(set(buckets)) < len(buckets):
+            raise ValueError(
+                f"data.buckets={self.buckets}: must be different pairs of whole numbers "
+                "(rows, columns)"
+            )
 
     @property
     def folders(self) -> tuple[str, ...]:

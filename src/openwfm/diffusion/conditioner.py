@@ -151,8 +151,12 @@ class Conditioner:
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None,
     ) -> Condition:
-        """``latents`` normalised. Text and given frames are dropped per sample by ``draws``."""
-        if self.config.max_frames >= latents.shape[2]:
+        """``latents`` normalised. Text and given frames are dropped per sample by ``draws``.
+
+        Latents of a single frame are images, of which no frame is given.
+        """
+        image = latents.shape[2] == 1
+        if self.config.max_frames >= latents.shape[2] and not image:
             raise ValueError(
                 f"conditioner.max_frames={self.config.max_frames}: must be below the "
                 f"{latents.shape[2]} latent frames of a clip"
@@ -165,7 +169,7 @@ class Conditioner:
             fps=fps,
             padding_mask=padding_mask,
         )
-        if self.config.max_frames == 0:
+        if self.config.max_frames == 0 or image:
             return condition
         index = torch.arange(latents.shape[2], device=device)
         frames = index[None] < draws.num_frames.to(device)[:, None]

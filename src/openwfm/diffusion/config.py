@@ -114,19 +114,31 @@ class DiTConfig:
 class EdmConfig:
     """Noise distribution and loss (section 5.1.1): ln(sigma) ~ Normal(p_mean, p_std²), unclamped.
 
+    ``image_p_mean`` and ``image_p_std`` are those of batches of single frames, None: the same.
     ``scale_by_frames`` multiplies sigma by the square root of the number of latent frames.
     """
 
     sigma_data: float = 0.5
     p_mean: float = 0.0
     p_std: float = 1.0
+    image_p_mean: float | None = None
+    image_p_std: float | None = None
     learned_uncertainty: bool = True
     scale_by_frames: bool = False
     loss_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        names = ("sigma_data", "p_std", "loss_scale")
-        _positive("objective", {name: getattr(self, name) for name in names})
+        names = ("sigma_data", "p_std", "image_p_std", "loss_scale")
+        given = {name: getattr(self, name) for name in names}
+        _positive("objective", {n: value for n, value in given.items() if value is not None})
+
+    def log_normal(self, num_latent_frames: int) -> tuple[float, float]:
+        """Mean and standard deviation of ln(sigma) for batches of so many latent frames."""
+        mean, std = self.p_mean, self.p_std
+        if num_latent_frames == 1:
+            mean = mean if self.image_p_mean is None else self.image_p_mean
+            std = std if self.image_p_std is None else self.image_p_std
+        return mean, std
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,16 +176,21 @@ class ConditionerConfig:
             raise ValueError("conditioner.repeat_last=True: needs conditioner.max_frames above 0")
 
 
-SOLVERS = ("euler", "heun", "res_2ab")
+SOLVERS = ("euler", "heun", "res_2ab", "diffusers")
+GRIDS = ("release", "to_zero", "repeat_last", "extra_point")
+SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
     """Solver, sigma grid and guidance: out = cond + guidance·(cond - uncond); 0 is off.
 
-    ``condition_sigma`` is the noise put on given frames. ``final`` is where the last step ends:
-    ``zero`` (there the sample is x0 itself), or ``sigma_min``, as diffusers' pipelines configure it
-    (their last evaluation is then without effect, and is left out here).
+    ``grid`` says where the levels end (`openwfm.diffusion.sampler.solver_steps`); ``release`` is
+    what the release with that solver does. ``guidance_interval`` are the lowest and the highest
+    sigma at which guidance acts (null: all). ``condition_sigma`` is the noise put on given frames.
+    ``scheduler`` is a class of diffusers, for ``kind=diffusers``. ``cache`` above 0 predicts steps
+    instead of computing them (`openwfm.diffusion.caching`), which changes the result; ``compile``
+    compiles the blocks, which does not.
     """
 
     kind: str = "euler"
@@ -181,18 +198,48 @@ class SamplerConfig:
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+    grid: str = added("release")
     guidance: float = 7.0
+    guidance_interval: tuple[float, float] | None = added(None)
     condition_sigma: float = 0.001
-    final: str = added("zero")
+    scheduler: str | None = added(None)
+    cache: float = added(0.0)
+    compile: bool = added(False)
 
     def __post_init__(self) -> None:
         _one_of("sampler.kind", self.kind, SOLVERS)
-        _one_of("sampler.final", self.final, ("zero", "sigma_min"))
+        _one_of("sampler.grid", self.grid, GRIDS)
         names = ("num_steps", "sigma_min", "sigma_max", "rho", "condition_sigma")
         _positive("sampler", {name: getattr(self, name) for name in names})
         if self.sigma_min >= self.sigma_max:
             raise ValueError(
                 f"sampler.sigma_min={self.sigma_min}: must be below sigma_max={self.sigma_max}"
             )
-        if self.guidance < 0:
-            raise ValueError(f"sampler.guidance={self.guidance}: must not be negative (0 is off)")
+        for name in ("guidance", "cache"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"sampler.{name}={getattr(self, name)}: must not be negative (0 is off)"
+                )
+        self._check_interval()
+        self._check_scheduler()
+
+    def _check_interval(self) -> None:
+        if self.guidance_interval is None:
+            return
+        interval = tuple(self.guidance_interval)
+        if len(interval) != 2 or not 0 <= interval[0] < interval[1]:
+            raise ValueError(
+                f"sampler.guidance_interval={interval}: must be (lowest, highest) sigma"
+            )
+        object.__setattr__(self, "guidance_interval", interval)
+
+    def _check_scheduler(self) -> None:
+        if self.kind != "diffusers":
+            if self.scheduler is not None:
+                raise ValueError(
+                    f"sampler.scheduler={self.scheduler}: needs sampler.kind=diffusers"
+                )
+            return
+        _one_of("sampler.scheduler", str(self.scheduler), SCHEDULERS)
+        if self.grid != "release":
+            raise ValueError(f"sampler.grid={self.grid}: the scheduler has its own; use release")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from openwfm.diffusion.codes import CodeChannels
 from openwfm.diffusion.config import DiTConfig
@@ -65,6 +66,7 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_blocks = False  # training: recompute each block instead of keeping it
         volume = math.prod(config.patch)
         self.patch_in = nn.Linear(config.input_channels * volume, config.width, bias=False)
         self.position: PositionTables | PositionWaves | None = None
@@ -95,6 +97,7 @@ class DiT(nn.Module):
                 f"text: width {text.shape[-1]}: must be net.text_width={self.config.text_width}"
             )
         blocks = cast(Iterable[Block], self.blocks)
+        text = text.to(self.patch_in.weight.dtype)
         return [block.cross_attention.keys(text, null_tokens) for block in blocks]
 
     def forward(
@@ -120,18 +123,48 @@ class DiT(nn.Module):
         multi-view network, whose views lie one after the other along ``f``; ``codes`` to one with
         ``net.codebook``.
         """
-        grid = self._grid(latents)
-        inputs = self._inputs(latents, condition_mask, channels, codes, padding_mask, frame_repeat)
-        x = self._patchify(inputs)
+        x, grid = self.tokens(
+            latents,
+            padding_mask=padding_mask,
+            condition_mask=condition_mask,
+            channels=channels,
+            codes=codes,
+            frame_repeat=frame_repeat,
+        )
         embedding, shared = self.level(c_noise.reshape(-1))
         level = F.silu(embedding), shared if modulation is None else shared + modulation
-        rotary = self._rotary(grid, fps, latents)
+        rotary, position = self.tables(grid, fps, latents)
         keys = self.text_keys(text, null_tokens) if isinstance(text, Tensor) else text
-        position = self._position(grid)
         for block, block_keys in zip(self.blocks, keys, strict=True):
-            x = block(x if position is None else x + position, level, rotary, block_keys)
+            entered = x if position is None else x + position
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                given = (entered, level, rotary, block_keys)
+                x = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(entered, level, rotary, block_keys)
         shift, scale = self.final_modulation(*level)
-        return self._unpatchify(self.patch_out(modulated_norm(x, shift, scale)), grid)
+        return self.unpatchify(self.patch_out(modulated_norm(x, shift, scale)), grid)
+
+    def tokens(
+        self,
+        latents: Float[Tensor, "b z f y x"],
+        *,
+        padding_mask: Float[Tensor, "#b 1 h w"] | None,
+        condition_mask: Float[Tensor, "#b 1 f y x"] | None,
+        channels: Float[Tensor, "#b k f y x"] | None,
+        codes: Int[Tensor, "#b f r c"] | None = None,
+        frame_repeat: Float[Tensor, "#b v"] | None = None,
+    ) -> tuple[Float[Tensor, "b n d"], Grid]:
+        """What enters the first block, and patches along (frames, rows, columns) of a view."""
+        grid, latents = self._grid(latents), latents.to(self.patch_in.weight.dtype)
+        inputs = self._inputs(latents, condition_mask, channels, codes, padding_mask, frame_repeat)
+        return self._patchify(inputs), grid
+
+    def tables(
+        self, grid: Grid, fps: Tensor | float | None, latents: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], Float[Tensor, "n d"] | None]:
+        """Rotary cosines and signed sines, and what is added before every block (or None)."""
+        return self._rotary(grid, fps, latents), self._position(grid)
 
     def _grid(self, latents: Tensor) -> Grid:
         config = self.config
@@ -235,7 +268,7 @@ class DiT(nn.Module):
         pattern = "b c (f t) (y h) (x w) -> b (f y x) (c t h w)"
         return self.patch_in(rearrange(x, pattern, t=t, h=h, w=w))
 
-    def _unpatchify(self, x: Tensor, grid: Grid) -> Float[Tensor, "b z f y x"]:
+    def unpatchify(self, x: Tensor, grid: Grid) -> Float[Tensor, "b z f y x"]:
         """Outputs lie as (row, column, frame, channel): not the order of the input."""
         (t, h, w), (f, y, _) = self.config.patch, grid
         pattern = "b (f y x) (h w t z) -> b z (f t) (y h) (x w)"

@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from openwfm.diffusion.caching import StepCache
 from openwfm.diffusion.conditioner import Conditioner, Draws
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.dit import DiT
-from openwfm.diffusion.noise import frame_factor, log_normal
-from openwfm.diffusion.objective import edm_loss, uncertainty_network
+from openwfm.diffusion.noise import training_sigma
+from openwfm.diffusion.objective import edm_loss, padding_of_latents, uncertainty_network
 from openwfm.diffusion.precondition import c_noise, denoise
-from openwfm.diffusion.sampler import guided, sample
+from openwfm.diffusion.runtime import Runtime
+from openwfm.diffusion.sampler import sample, solver_sigmas
 from openwfm.randomness import torch_generator
 from openwfm.weights import load_strict, read_fields, read_weights
 
@@ -110,27 +112,31 @@ class DiffusionWorldModel(nn.Module):
                 setattr(self, name, torch.empty_like(saved, device=getattr(self, name).device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def _statistics(self, frames: int) -> tuple[Tensor, Tensor]:
-        column = torch.arange(frames, device=self.latent_mean.device)
+    def _statistics(self, frames: int, start: int) -> tuple[Tensor, Tensor]:
+        column = torch.arange(start, start + frames, device=self.latent_mean.device)
         column = column.clamp(max=self.latent_mean.shape[1] - 1)
         mean, std = self.latent_mean[:, column], self.latent_std[:, column]
         return mean[None, :, :, None, None], std[None, :, :, None, None]
 
-    def normalise(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b z f y x"]:
-        """To mean 0 and standard deviation sigma_data, per channel and latent frame."""
-        mean, std = self._statistics(latents.shape[2])
+    def normalise(
+        self, latents: Float[Tensor, "b z f y x"], start: int = 0
+    ) -> Float[Tensor, "b z f y x"]:
+        """To mean 0 and standard deviation sigma_data, per channel and latent frame.
+
+        ``start`` is the place of the first frame among the columns of the statistics.
+        """
+        mean, std = self._statistics(latents.shape[2], start)
         return (latents.float() - mean) / std * self.objective.sigma_data
 
-    def denormalise(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b z f y x"]:
-        mean, std = self._statistics(latents.shape[2])
+    def denormalise(
+        self, latents: Float[Tensor, "b z f y x"], start: int = 0
+    ) -> Float[Tensor, "b z f y x"]:
+        mean, std = self._statistics(latents.shape[2], start)
         return latents / self.objective.sigma_data * std + mean
 
     def draw(self, shape: torch.Size, generator: torch.Generator) -> StepDraws:
         """Noise levels, noise and conditioning of a step, for latents of ``shape``; on the CPU."""
-        config = self.objective
-        sigma = log_normal(shape[0], p_mean=config.p_mean, p_std=config.p_std, generator=generator)
-        if config.scale_by_frames:
-            sigma = sigma * frame_factor(shape[2])
+        sigma = training_sigma(self.objective, shape, generator)
         noise = torch.randn(shape, generator=generator)
         return StepDraws(sigma, noise, Draws.of(self.conditioner.config, shape, generator))
 
@@ -143,7 +149,10 @@ class DiffusionWorldModel(nn.Module):
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """(loss, weighted squared error) of raw ``latents``."""
+        """(loss, weighted squared error) of raw ``latents``, of what is generated and no padding.
+
+        Latents of one frame are of images: they have no given frames, and ``fps`` says nothing.
+        """
         clean = self.normalise(latents)
         sigma, noise = draws.sigma.to(clean.device), draws.noise.to(clean.device)
         condition = self.conditioner.training(
@@ -154,7 +163,10 @@ class DiffusionWorldModel(nn.Module):
         estimate = denoise(self.net, noisy, sigma, condition, sigma_data)
         uncertainty = None if self.logvar is None else self.logvar(c_noise(sigma)).squeeze(-1)
         given = None if condition.given is None else condition.given.frames
-        loss, edm = edm_loss(estimate, clean, sigma, sigma_data, uncertainty, given)
+        padding = None
+        if padding_mask is not None:
+            padding = padding_of_latents(padding_mask, (clean.shape[3], clean.shape[4]))
+        loss, edm = edm_loss(estimate, clean, sigma, sigma_data, uncertainty, given, padding)
         return loss * self.objective.loss_scale, edm
 
     @torch.no_grad()
@@ -169,13 +181,15 @@ class DiffusionWorldModel(nn.Module):
         size: tuple[int, int] | None = None,
         sampler: SamplerConfig | None = None,
         negative_text: Float[Tensor, "#b m d"] | None = None,
+        start: int = 0,
         progress: bool = False,
     ) -> Float[Tensor, "b z f y x"]:
         """Raw latents whose first frames are ``condition`` (raw), up to fp32 rounding.
 
         ``fps`` sets the batch size; ``size`` is latent rows and columns, needed without
-        ``condition``. Sample i depends on (seed, i) alone, not on its batch. Raises ValueError for
-        missing statistics, sizes that do not fit, or guidance of a model trained without dropout.
+        ``condition``; ``start`` is that of `normalise`. Sample i depends on (seed, i) alone, not on
+        its batch. Raises ValueError for missing statistics, sizes that do not fit, or guidance of a
+        model trained without dropout.
         """
         self.check_statistics()
         sampler = sampler or self.sampler
@@ -193,7 +207,7 @@ class DiffusionWorldModel(nn.Module):
                 f"condition: shape {tuple(condition.shape)}: must be (batch, {channels}, frames, "
                 "rows, columns)"
             )
-        given = None if condition is None else self.normalise(condition)
+        given = None if condition is None else self.normalise(condition, start)
         filled = self.conditioner.sampling(
             given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)
         )
@@ -204,16 +218,27 @@ class DiffusionWorldModel(nn.Module):
                     f"sampler.guidance={sampler.guidance}: must be 0 for a model trained with "
                     "conditioner.text_dropout=0, unless a negative prompt is given"
                 )
-            negative = None if negative_text is None else self.conditioner.text(negative_text)[0]
-            filled = filled.with_unconditional(negative)
+        network = Runtime(
+            self.net,
+            sigmas=solver_sigmas(sampler),
+            guidance=sampler.guidance if use_guidance else 0.0,
+            interval=sampler.guidance_interval,
+            cache=StepCache(sampler.cache) if sampler.cache else None,
+            compile_blocks=sampler.compile,
+        )
         assert isinstance(filled.text, Tensor)
-        filled = replace(filled, text=self.net.text_keys(filled.text, filled.null_tokens))
+        negative = (None, 0) if negative_text is None else self.conditioner.text(negative_text)
+        filled = replace(
+            filled, text=network.text_keys(filled.text, filled.null_tokens, negative=negative)
+        )
 
         def run(x: Tensor, sigma: Tensor) -> Tensor:
-            return denoise(self.net, x, sigma, filled, self.objective.sigma_data)
+            return denoise(network, x, sigma, filled, self.objective.sigma_data)
 
-        walk = guided(run, sampler.guidance) if use_guidance else run
-        return self.denormalise(sample(walk, noise, sampler, progress=progress))
+        latents = sample(run, noise, sampler, progress=progress)
+        if filled.given is not None:  # some grids end above zero noise
+            latents = torch.where(filled.given.frames, filled.given.clean, latents)
+        return self.denormalise(latents, start)
 
     def _noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
         generators = [torch_generator(seed, purpose, index) for index in range(count)]
@@ -242,7 +267,8 @@ def load_world_model(folder: Path | str) -> DiffusionWorldModel:
         net=read_fields(DiTConfig, config["net"], source),
         objective=read_fields(EdmConfig, config["objective"], source),
         conditioner=read_fields(ConditionerConfig, config["conditioner"], source),
-        sampler=read_fields(SamplerConfig, config["sampler"], source),
+        # fields younger than the weights have their defaults
+        sampler=read_fields(SamplerConfig, asdict(SamplerConfig()) | config["sampler"], source),
     )
     for name in ("latent_mean", "latent_std"):
         if name not in tensors:

@@ -15,19 +15,20 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
-from openwfm.diffusion.model import DiffusionWorldModel, StepDraws, load_world_model
+from openwfm.diffusion.model import DiffusionWorldModel, StepDraws
+from openwfm.diffusion.stages import start_from
 from openwfm.nn.decay import Groups, decay_groups
 from openwfm.randomness import derive_seed, fingerprint, torch_generator
 from openwfm.tokenizer import VideoTokenizer
 from openwfm.tokenizer.frozen import FrozenTokenizer
-from openwfm.weights import load_strict
 
 
 class DiffusionModule(L.LightningModule):
     """Trains ``self.model`` on raw latents: cached ones, or of the frozen tokenizer.
 
     The tokenizer is no submodule, so it is neither in checkpoints nor averaged. ``weights`` is a
-    published folder to start from; its network must equal ``net``. Latent statistics must be set
+    published folder to start from; its network must equal ``net``, or with ``resize`` all of it but
+    the size of clips (`openwfm.diffusion.stages`). Latent statistics must be set
     before fit (``set_latent_statistics``) or come with ``weights`` or a checkpoint.
     """
 
@@ -42,6 +43,7 @@ class DiffusionModule(L.LightningModule):
         optimizer: Callable[[Groups], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None,
         weights: str | None,
+        resize: bool = False,
         seed: int,
     ) -> None:
         super().__init__()
@@ -49,6 +51,7 @@ class DiffusionModule(L.LightningModule):
         self.conditioner_config = conditioner
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
+        self.resize = resize
         self.model: DiffusionWorldModel | None = None
         self._frozen = FrozenTokenizer(tokenizer)
 
@@ -70,7 +73,7 @@ class DiffusionModule(L.LightningModule):
                 sampler=self.sampler_config,
             )
         if self.weights is not None:
-            _start_from(model, self.weights)
+            start_from(model, self.weights, resize=self.resize)
         self.model = model
 
     @property
@@ -115,7 +118,8 @@ class DiffusionModule(L.LightningModule):
         )
         loss, edm = self._loss(batch, latents, draws)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        self.log("train/edm", edm, batch_size=len(batch))
+        name = "train/edm" if latents.shape[2] > 1 else "train/edm_image"
+        self.log(name, edm, batch_size=len(batch))
         return loss
 
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
@@ -135,12 +139,15 @@ class DiffusionModule(L.LightningModule):
         loss, edm = self.world_model.loss(
             latents, draws, text=batch.text, fps=batch.fps, padding_mask=batch.padding_mask
         )
+        return self._finite(loss, batch), edm
+
+    def _finite(self, loss: Tensor, batch: VideoBatch) -> Tensor:
         if not bool(torch.isfinite(loss)):
             raise ValueError(
                 f"loss={float(loss.detach())} at step {self.global_step} with clips "
                 f"{', '.join(batch.key)}: must be finite; lower optimizer.lr or inspect the clips"
             )
-        return loss, edm
+        return loss
 
     @torch.no_grad()
     def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:
@@ -176,13 +183,3 @@ class DiffusionModule(L.LightningModule):
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.world_model.state_dict()
-
-
-def _start_from(model: DiffusionWorldModel, folder: str) -> None:
-    published = load_world_model(folder)
-    if published.net.config != model.net.config:
-        raise ValueError(
-            f"weights={folder}: its network {published.net.config} differs from {model.net.config}"
-        )
-    model.set_latent_statistics(published.latent_mean, published.latent_std)
-    load_strict(model, published.state_dict(), folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from openwfm.diffusion.conditioner import Condition
 from openwfm.diffusion.dit import DiT
+
+if TYPE_CHECKING:
+    from openwfm.diffusion.runtime import Runtime
 
 # denoise(x, sigma) -> x0; sigma holds one level for the batch, or one a sample.
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -37,7 +41,7 @@ def c_noise(sigma: Float[Tensor, "#b"]) -> Float[Tensor, "#b"]:
 
 
 def denoise(
-    net: DiT,
+    net: DiT | Runtime,
     noisy: Float[Tensor, "b z f y x"],
     sigma: Float[Tensor, "#b"],
     condition: Condition,
@@ -62,7 +66,7 @@ def denoise(
         mask = noisy.new_zeros(1, 1, *noisy.shape[2:])
         if net.config.extra_channels:
             channels = noisy.new_zeros(1, net.config.extra_channels, *noisy.shape[2:])
-    raw = net(
+    raw: Tensor = net(
         scaled,
         c_noise(sigma),
         text=condition.text,

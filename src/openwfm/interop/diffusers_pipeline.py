@@ -27,6 +27,7 @@ INDEX = "model_index.json"
 SCHEDULER = "scheduler_config.json"
 PIPELINES = {False: "CosmosTextToWorldPipeline", True: "CosmosVideoToWorldPipeline"}
 PIPELINE_STEPS = 36  # the pipelines' default; the folder does not say
+GRIDS = {"zero": "to_zero", "sigma_min": "repeat_last"}  # our name of where the levels end
 ENCODER_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model"),
@@ -66,13 +67,16 @@ def read_scheduler(folder: Path | str) -> tuple[SamplerConfig, float]:
     for name, value in needed.items():
         if fields.get(name) != value:
             raise ValueError(f"{file}: {name}={fields.get(name)}: must be {value}")
+    final = fields.get("final_sigmas_type", "zero")
+    if final not in GRIDS:
+        raise ValueError(f"{file}: final_sigmas_type={final}: must be one of {', '.join(GRIDS)}")
     sampler = SamplerConfig(
         kind="euler",
         num_steps=PIPELINE_STEPS,
         sigma_min=fields.get("sigma_min", 0.002),
         sigma_max=fields.get("sigma_max", 80.0),
         rho=fields.get("rho", 7.0),
-        final=fields.get("final_sigmas_type", "zero"),
+        grid=GRIDS[final],
     )
     return sampler, float(fields.get("sigma_data", 0.5))
 
@@ -91,14 +95,17 @@ def write_pipeline(
     folder, sampler = Path(folder), model.sampler
     diffusers = require("diffusers", extra="diffusers")
     transformer = to_diffusers_dit(model.net)  # first: it refuses what cannot be expressed
-    if sampler.kind != "euler":
-        raise ValueError(f"sampler.kind={sampler.kind}: must be euler for diffusers' scheduler")
+    if sampler.kind != "euler" or sampler.grid == "extra_point":
+        raise ValueError(
+            f"sampler.kind={sampler.kind}, grid={sampler.grid}: must be euler without extra_point "
+            "for diffusers' scheduler"
+        )
     scheduler = diffusers.EDMEulerScheduler(
         sigma_min=sampler.sigma_min,
         sigma_max=sampler.sigma_max,
         sigma_data=model.objective.sigma_data,
         rho=sampler.rho,
-        final_sigmas_type=sampler.final,
+        final_sigmas_type="sigma_min" if sampler.grid == "repeat_last" else "zero",
     )
     if text is not None:
         copy_text(text, folder / "text_encoder", folder / "tokenizer")

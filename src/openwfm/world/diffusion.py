@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,14 @@ from torch import Tensor
 from openwfm.diffusion import DiffusionWorldModel, load_world_model
 from openwfm.diffusion.config import SamplerConfig
 from openwfm.files import read_json, sha256_file
+from openwfm.randomness import derive_seed
+from openwfm.shapes import LatentFrames
 from openwfm.text import TextEncoder, embed_prompts, text_encoder
 from openwfm.tokenizer import VideoTokenizer, load_tokenizer
 from openwfm.weights import CONFIG, TENSORS
-from openwfm.world.world import TOKEN_SAMPLING, Sampling, World, WorldFacts
+from openwfm.world.generation import TOKEN_SAMPLING, Sampling, WorldFacts
+from openwfm.world.long import Chunk, Chunking, chain, one_pass, plan_chunks
+from openwfm.world.world import World
 
 
 class DiffusionWorld(World):
@@ -59,6 +63,7 @@ class DiffusionWorld(World):
 
     def _sampler(self, sampling: Sampling) -> SamplerConfig:
         given = {name: value for name, value in asdict(sampling).items() if value is not None}
+        given.pop("chunking", None)
         for name in TOKEN_SAMPLING:
             if name in given:
                 raise ValueError(
@@ -69,6 +74,24 @@ class DiffusionWorld(World):
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "b n d"] | None:
         config = self.model.conditioner.config
         return embed_prompts(lambda: self._encoder, prompts, config.text_width, config.text_tokens)
+
+    def chunks(self, num_frames: int, sampling: Sampling) -> list[Chunk]:
+        """Chunks where the video is longer than those of training, of a world that continues."""
+        facts, chunking = self.facts, sampling.chunking or Chunking()
+        total = facts.temporal.latent_frames(num_frames)
+        trained, limit = facts.num_frames, LatentFrames(facts.max_condition)
+        if trained is None or not limit or num_frames <= trained:
+            if sampling.chunking is None:
+                return []
+            raise ValueError(
+                f"chunking: num_frames={num_frames} is one pass of this world (trained on "
+                f"{trained} frames, continues {int(limit)} latent frames); leave it out"
+            )
+        window = facts.temporal.latent_frames(trained)
+        overlap = chunking.overlap
+        if overlap is None:
+            overlap = min(limit, window - LatentFrames(1))
+        return plan_chunks(total, window=window, overlap=LatentFrames(overlap), limit=limit)
 
     @torch.inference_mode()
     def predict(
@@ -82,24 +105,101 @@ class DiffusionWorld(World):
         sampling: Sampling,
         progress: bool = False,
     ) -> Float[Tensor, "b c t h w"]:
-        device, facts = self.device, self.facts
+        pixels = self.stream(
+            frames,
+            texts=[text],
+            num_frames=num_frames,
+            fps=fps,
+            seed=seed,
+            sampling=sampling,
+            progress=progress,
+        )
+        return torch.cat(list(pixels), dim=2)
+
+    def render(
+        self,
+        frames: Float[Tensor, "c n h w"] | None,
+        *,
+        prompts: Sequence[str],
+        num_frames: int,
+        fps: float,
+        seed: int,
+        sampling: Sampling,
+        progress: bool = False,
+    ) -> Float[Tensor, "c t h w"]:
+        embedded = self.embed(prompts)
+        pixels = self.stream(
+            None if frames is None else frames[None],
+            texts=[None] if embedded is None else list(embedded.split(1)),
+            num_frames=num_frames,
+            fps=torch.tensor([fps], dtype=torch.float32),
+            seed=seed,
+            sampling=sampling,
+            progress=progress,
+        )
+        return torch.cat(list(pixels), dim=2)[0]
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        frames: Float[Tensor, "b c n h w"] | None,
+        *,
+        texts: Sequence[Float[Tensor, "b n d"] | None],
+        num_frames: int,
+        fps: Float[Tensor, " b"],
+        seed: int,
+        sampling: Sampling,
+        progress: bool = False,
+    ) -> Iterator[Float[Tensor, "b c t h w"]]:
+        """What `predict` returns, part by part as chunks are done, in memory of fixed size.
+
+        ``texts`` are those of the chunks, the last one for the rest. The first chunk is what
+        `predict` makes of as many frames with the same seed.
+        """
+        parts = self._latents(frames, texts, num_frames, fps, seed, sampling, progress)
+        decoder, done = self.tokenizer.stream_decoder(), 0
+        for latents in parts:
+            pixels = decoder.push(latents).clamp(-1, 1).cpu()
+            if frames is not None and done < frames.shape[2]:
+                known = frames[:, :, done : done + pixels.shape[2]].cpu()
+                pixels[:, :, : known.shape[2]] = known
+            done += pixels.shape[2]
+            yield pixels
+        decoder.finish()
+
+    def _latents(
+        self,
+        frames: Tensor | None,
+        texts: Sequence[Tensor | None],
+        num_frames: int,
+        fps: Tensor,
+        seed: int,
+        sampling: Sampling,
+        progress: bool,
+    ) -> Iterator[Float[Tensor, "b z f y x"]]:
+        device, facts, sampler = self.device, self.facts, self._sampler(sampling)
+        chunking = sampling.chunking or Chunking()
         condition, size = None, None
         if frames is not None:
             condition = self.tokenizer.encode(frames.to(device))
         elif facts.size is not None:
             ratio = self.tokenizer.config.spatial_compression
             size = (facts.size[0] // ratio, facts.size[1] // ratio)
-        latents = self.model.generate_latents(
-            condition=condition,
-            num_latent_frames=int(facts.temporal.latent_frames(num_frames)),
-            text=None if text is None else text.to(device),
-            fps=fps.to(device),
-            seed=seed,
-            size=size,
-            sampler=self._sampler(sampling),
-            progress=progress,
-        )
-        videos = self.tokenizer.decode(latents).clamp(-1, 1).cpu()
-        if frames is not None:
-            videos[:, :, : frames.shape[2]] = frames.cpu()
-        return videos
+
+        def sample(chunk: Chunk, given: Tensor | None) -> Tensor:
+            text = texts[min(chunk.number, len(texts) - 1)]
+            sigma = chunk.sigma(chunking)
+            return self.model.generate_latents(
+                condition=given,
+                num_latent_frames=int(chunk.length),
+                text=None if text is None else text.to(device),
+                fps=fps.to(device),
+                seed=derive_seed(seed, "chunk", chunk.number) if chunk.number else seed,
+                size=size,
+                sampler=sampler if sigma is None else replace(sampler, condition_sigma=sigma),
+                start=int(chunk.columns(chunking)),
+                progress=progress,
+            )
+
+        total = facts.temporal.latent_frames(num_frames)
+        yield from chain(self.chunks(num_frames, sampling) or [one_pass(total)], sample, condition)

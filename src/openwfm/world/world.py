@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,71 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openwfm.files import read_json, sha256_file
+from openwfm.files import read_json
 from openwfm.provenance import code_state, package_versions
-from openwfm.shapes import Temporal
 from openwfm.tokenizer import VideoTokenizer
-from openwfm.video import fit_size, from_uint8, read_video, to_uint8, write_video
 from openwfm.weights import CONFIG, TENSORS
-from openwfm.world.frames import condition_latents
-
-Provenance = dict[str, Any]
-TOKEN_SAMPLING = ("temperature", "top_k", "top_p")  # fields of `Sampling` for autoregression
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generation:
-    """A generated video ``c t h w`` in [-1, 1] and what made it.
-
-    The first ``provenance["condition"]["frames"]`` frames are the given ones, not generated.
-    ``guardrails`` is None: no guardrail has looked at it.
-    """
-
-    video: Float[Tensor, "c t h w"]
-    fps: float
-    provenance: Provenance
-    guardrails: None = None
-
-    def save(self, path: Path | str) -> None:
-        """An mp4 that carries its provenance (`openwfm.video.read_provenance`)."""
-        write_video(path, to_uint8(self.video), self.fps, self.provenance)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """Overrides of how a world samples; None keeps what its weights say.
-
-    The first two are for diffusion, the others for autoregression.
-    """
-
-    guidance: float | None = None
-    num_steps: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.guidance is not None and self.guidance < 0:
-            raise ValueError(f"guidance={self.guidance}: must not be negative (0 is off)")
-        if self.num_steps is not None and self.num_steps < 1:
-            raise ValueError(f"num_steps={self.num_steps}: must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldFacts:
-    """What a world was trained for. ``size``, ``num_frames`` and ``fps`` are None where
-    the weights do not say.
-    ``max_condition`` counts latent frames; ``size`` is rows, columns.
-    """
-
-    temporal: Temporal
-    max_condition: int
-    needs_frames: bool
-    weights_sha256: dict[str, str]
-    size: tuple[int, int] | None = None
-    num_frames: int | None = None
-    fps: float | None = None
-    reads_text: bool = True
+from openwfm.world.frames import condition_pixels
+from openwfm.world.generation import Generation, Provenance, Sampling, WorldFacts
+from openwfm.world.long import Chunk, Chunking, chunk_facts, chunk_prompts
+from openwfm.world.session import Session
 
 
 class World(ABC):
@@ -118,9 +60,72 @@ class World(ABC):
         latents = self.tokenizer.encode(videos.to(self.device))
         return self.tokenizer.decode(latents).clamp(-1, 1).cpu()
 
+    def chunks(self, num_frames: int, sampling: Sampling) -> list[Chunk]:
+        """In which parts a video is made; empty: in one pass."""
+        if sampling.chunking is not None:
+            raise ValueError("chunking: this world makes every video in one pass; leave it out")
+        return []
+
+    def render(
+        self,
+        frames: Float[Tensor, "c n h w"] | None,
+        *,
+        prompts: Sequence[str],
+        num_frames: int,
+        fps: float,
+        seed: int,
+        sampling: Sampling,
+        progress: bool = False,
+    ) -> Float[Tensor, "c t h w"]:
+        """As `predict`, of one video; ``prompts`` are those of its chunks."""
+        return self.predict(
+            None if frames is None else frames[None],
+            text=self.embed(prompts[:1]),
+            num_frames=num_frames,
+            fps=torch.tensor([fps], dtype=torch.float32),
+            seed=seed,
+            sampling=sampling,
+            progress=progress,
+        )[0]
+
     @abstractmethod
     def settings(self, sampling: Sampling) -> dict[str, Any]:
         """The sampler's values, overrides applied."""
+
+    def session(
+        self,
+        frames: Float[Tensor, "b c n h w"],
+        *,
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+    ) -> Session:
+        """A session that begins with ``frames`` (see `beginning`), a row for each.
+
+        Raises ValueError for a world that takes no actions, and for frames that do not fit.
+        """
+        raise ValueError("session: this world takes no actions")
+
+    def beginning(self, source: Tensor | Path | str) -> Float[Tensor, "c n h w"]:
+        """The last frames of a video or picture, as many and as large as a session begins with."""
+        temporal = self.facts.temporal
+        room = self.facts.num_frames or temporal.frames(self.facts.max_condition + 1)
+        frames, _ = condition_pixels(source, int(room), self.facts)
+        assert frames is not None
+        return frames
+
+    def decode_with(
+        self, *, precision: str = "fp32", native: bool = False, keep: int | None = None
+    ) -> None:
+        """How an autoregressive world decodes (`DecodingConfig`); others take the defaults only."""
+        if (precision, native, keep) != ("fp32", False, None):
+            raise ValueError(
+                f"precision={precision}, native={native}, keep={keep}: only for autoregressive "
+                "worlds"
+            )
+
+    def notes(self, num_frames: int, given: int) -> Provenance:
+        """What else provenance says of a video with ``given`` latent frames of condition."""
+        return {}
 
     @staticmethod
     def load(path: Path | str, *, device: torch.device | str = "cpu") -> World:
@@ -153,6 +158,7 @@ class World(ABC):
         *,
         frames: Float[Tensor, "c n h w"] | Path | str | None = None,
         prompt: str = "",
+        prompts: Sequence[str] | None = None,
         num_frames: int | None = None,
         seed: int = 0,
         guidance: float | None = None,
@@ -161,14 +167,18 @@ class World(ABC):
         top_k: int | None = None,
         top_p: float | None = None,
         fps: float | None = None,
+        chunking: Chunking | None = None,
         progress: bool = False,
     ) -> Generation:
-        """A video that continues ``frames`` (pixels in [-1, 1], or a video file).
+        """A video that continues ``frames`` (pixels in [-1, 1], a video file or a picture).
 
         The condition is the last 1 + ratio·(n - 1) frames, with the largest n that the world was
         trained for and that fits; frames of another size are centre-cropped and resized. The
         output begins with these frames, as given; ``num_frames`` (1 + ratio·n) counts them.
         ``num_frames`` and ``fps`` default to the file's (fps) or to training's.
+
+        A diffusion world makes videos longer than training's in chunks (`openwfm.world.long`);
+        ``prompts`` are then one a chunk, the last one for the rest, and ``chunking`` says how.
 
         Raises ValueError naming the argument that does not fit.
         """
@@ -180,62 +190,35 @@ class World(ABC):
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            chunking=chunking,
         )
-        condition, source = self._condition(frames, num_frames)
+        chunks = self.chunks(num_frames, sampling)
+        asked = chunk_prompts(prompt, prompts, max(1, len(chunks)))
+        condition, source = condition_pixels(frames, num_frames, self.facts)
         fps = _default("fps", fps, source.pop("fps", None) or self.facts.fps)
         if not 0 < fps <= 1000:
             raise ValueError(f"fps={fps}: must be above 0 and at most 1000")
-        video = self.predict(
-            None if condition is None else condition[None],
-            text=self.embed([prompt]),
+        video = self.render(
+            condition,
+            prompts=asked,
             num_frames=num_frames,
-            fps=torch.tensor([fps], dtype=torch.float32),
+            fps=fps,
             seed=seed,
             sampling=sampling,
             progress=progress,
-        )[0]
+        )
         provenance = self._provenance(
             seed=seed,
-            prompt=prompt,
+            prompt=asked[0],
+            prompts=asked if len(asked) > 1 else None,
             num_frames=num_frames,
             fps=fps,
+            chunks=chunk_facts(chunks, chunking or Chunking()),
             condition=source,
             sampler=self.settings(sampling),
+            **self.notes(num_frames, source.get("latent_frames", 0)),
         )
         return Generation(video=video, fps=fps, provenance=provenance)
-
-    def _condition(
-        self, frames: Tensor | Path | str | None, num_frames: int
-    ) -> tuple[Tensor | None, Provenance]:
-        """Condition pixels, and where they come from (with the file's ``fps``)."""
-        facts = self.facts
-        if frames is None:
-            if facts.needs_frames:
-                raise ValueError(
-                    "frames: missing: this world continues frames, it was never "
-                    "trained without them"
-                )
-            return None, {"frames": 0}
-        source: Provenance = {}
-        longest = int(facts.temporal.frames(max(1, facts.max_condition)))
-        if isinstance(frames, Tensor):
-            video = frames
-            _check_pixels(video)
-        else:
-            pixels, source["fps"] = read_video(frames, last=longest)
-            video = from_uint8(pixels)
-            source |= {"file": Path(frames).name, "file_sha256": sha256_file(frames)}
-        count = condition_latents(
-            video.shape[1],
-            num_frames=num_frames,
-            max_latents=facts.max_condition,
-            temporal=facts.temporal,
-        )
-        video = video[:, -int(facts.temporal.frames(count)) :].float()
-        if facts.size is not None and tuple(video.shape[-2:]) != facts.size:
-            source["resized_from"] = list(video.shape[-2:])
-            video = fit_size(video, facts.size)
-        return video, source | {"frames": video.shape[1], "latent_frames": count}
 
     def _provenance(self, **values: Any) -> Provenance:
         code = code_state()
@@ -261,15 +244,6 @@ def weights_folder(path: Path | str) -> Path:
         f"{folder}: neither a run folder (with weights/{CONFIG} and weights/{TENSORS}) nor a "
         f"folder of weights ({CONFIG} and {TENSORS})"
     )
-
-
-def _check_pixels(video: Tensor) -> None:
-    if video.ndim != 4 or video.shape[0] != 3:
-        raise ValueError(f"frames: shape {tuple(video.shape)}: must be (3, frames, rows, columns)")
-    if not video.is_floating_point():
-        raise ValueError(f"frames: {video.dtype}: must be float in [-1, 1]")
-    if video.numel() and not bool((video.abs() <= 1.0 + 1e-4).all()):
-        raise ValueError("frames: must be finite and in [-1, 1]")
 
 
 def _default(name: str, value: Any, fallback: Any) -> Any:
