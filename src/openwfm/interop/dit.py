@@ -57,27 +57,35 @@ def load_nvidia_dit(
     tables.
     """
     tensors = network_tensors(state_dict)
-    config = _read_config(
+    config = read_config(
         tensors,
+        rope_scale=rope_scale,
         patch=patch,
-        given={
-            "rope_scale": rope_scale,
-            "padding_mask": padding_mask,
-            "base_fps": base_fps,
-            "extra_channels": extra_channels,
-            "position_embedding": position_embedding,
-            "rope_dtype": rope_dtype,
-            "max_size": max_size,
-        },
+        padding_mask=padding_mask,
+        base_fps=base_fps,
+        extra_channels=extra_channels,
+        position_embedding=position_embedding,
+        rope_dtype=rope_dtype,
+        max_size=max_size,
     )
     return _build(
         config, import_tensors(tensors, release_names(config), "state dict"), "state dict"
     )
 
 
-def _read_config(
-    tensors: Mapping[str, Tensor], *, patch: tuple[int, int, int], given: Mapping[str, Any]
+def read_config(
+    tensors: Mapping[str, Tensor],
+    *,
+    rope_scale: tuple[float, float, float] | None = None,
+    patch: tuple[int, int, int] = (1, 2, 2),
+    padding_mask: bool = True,
+    base_fps: float = 24.0,
+    extra_channels: int = 0,
+    position_embedding: str | None = None,
+    rope_dtype: str = "float32",
+    max_size: tuple[int, int, int] | None = None,
 ) -> DiTConfig:
+    """The config of a release's network (`network_tensors`); see `load_nvidia_dit`."""
     block = "blocks.block0.blocks"
     keys = {
         "patch_in": "x_embedder.proj.1.weight",
@@ -100,13 +108,13 @@ def _read_config(
         views = tuple(tensors["view_embeddings.weight"].shape)
     if "token_embedder.weight" in tensors:
         codes = tuple(tensors["token_embedder.weight"].shape)
-    ports = given["extra_channels"] + views[1] + codes[1] + int(given["padding_mask"])
+    ports = extra_channels + views[1] + codes[1] + int(padding_mask)
     masks = shape["patch_in"][1] // volume - latent - ports
     if masks not in (0, 1) or shape["patch_in"][1] % volume:
         raise ValueError(
             f"state dict: {keys['patch_in']} {tuple(shape['patch_in'])}: {masks} channels beyond "
-            f"{latent} latent and {ports} others ({given['extra_channels']} extra, {codes[1]} of "
-            f"codes, {int(given['padding_mask'])} padding, {views[1]} of views): must be 0 or 1"
+            f"{latent} latent and {ports} others ({extra_channels} extra, {codes[1]} of "
+            f"codes, {int(padding_mask)} padding, {views[1]} of views): must be 0 or 1"
         )
     tables = [tensors.get(f"extra_pos_embedder.pos_emb_{axis}") for axis in "thw"]
     lengths = [len(table) for table in tables if table is not None]
@@ -120,8 +128,8 @@ def _read_config(
         in_channels=latent,
         out_channels=latent,
         condition_mask=masks == 1,
-        extra_channels=given["extra_channels"],
-        padding_mask=given["padding_mask"],
+        extra_channels=extra_channels,
+        padding_mask=padding_mask,
         width=width,
         num_blocks=1 + max(int(m[1]) for key in tensors if (m := BLOCK_KEY.match(key))),
         num_heads=width // shape["head"][0],
@@ -129,11 +137,11 @@ def _read_config(
         text_width=shape["text"][1],
         adaln_rank=shape["rank"][0],
         patch=patch,
-        rope_scale=given["rope_scale"] or ((1.0, 1.5, 1.5) if codes[0] else scale),
-        max_size=given["max_size"] or sizes,
-        base_fps=given["base_fps"],
-        position_embedding=given["position_embedding"] or position,
-        rope_dtype=given["rope_dtype"],
+        rope_scale=rope_scale or ((1.0, 1.5, 1.5) if codes[0] else scale),
+        max_size=max_size or sizes,
+        base_fps=base_fps,
+        position_embedding=position_embedding or position,
+        rope_dtype=rope_dtype,
         num_views=max(1, views[0]),
         view_channels=views[1],
         codebook=codes[0],

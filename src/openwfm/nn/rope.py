@@ -32,7 +32,7 @@ def axis_frequencies(
     """theta^(-2j/dim) for j = 0 .. dim/2 - 1; in bf16 with the released code's roundings."""
     if dtype == torch.bfloat16:
         rounded = (torch.arange(0, dim, 2, dtype=torch.float32) / dim).to(dtype)
-        return 1.0 / (axis_theta(dim, ratio) ** rounded)
+        return 1.0 / (axis_theta(dim, ratio) ** rounded)  # torch rounds the base to bf16 too
     exponent = torch.arange(0, dim, 2, dtype=torch.float64) / dim
     return (axis_theta(dim, ratio) ** -exponent).float()
 
