@@ -37,7 +37,9 @@ def test_a_picture_fills_its_bucket_as_far_as_its_shape_allows(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.tuples(st.integers(1, 9), st.integers(1, 9)), st.integers(0, 30), st.integers(0, 2**32 - 1))
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 9)), st.integers(0, 30), st.integers(0, 2**32 - 1)
+)
 def test_reflection_against_numpy(size: tuple[int, int], more: int, seed: int) -> None:
     """A picture that is not scaled: the same as ``np.pad``, over any number of reflections."""
     video = np.random.default_rng(seed).integers(0, 256, (2, *size, 3), np.uint8)
@@ -78,7 +80,12 @@ def test_batches_are_of_one_bucket_with_a_mask(tiny_shards: Path) -> None:
     loaders = [itertools.islice(iter(d.train_dataloader()), 4) for d in (data, plain)]  # type: ignore[call-overload]
     for padded, own in zip(*loaders, strict=True):
         assert padded.key == own.key and own.padding_mask is None
-        assert padded.video.shape == (3, 3, 9, 32, 48) and padded.padding_mask.shape == (3, 1, 32, 48)
+        assert padded.video.shape == (3, 3, 9, 32, 48) and padded.padding_mask.shape == (
+            3,
+            1,
+            32,
+            48,
+        )
         assert torch.equal(padded.video[..., 8:40], own.video)
         assert padded.padding_mask[..., :8].all() and padded.padding_mask[..., 40:].all()
         assert not padded.padding_mask[..., 8:40].any()

@@ -14,9 +14,7 @@ from openwfm.diffusion.model import DiffusionWorldModel
 from openwfm.diffusion.noise import training_sigma
 from openwfm.diffusion.objective import edm_loss, edm_weight, padding_of_latents
 
-CONFIG = EdmConfig(
-    p_mean=0.3, p_std=0.8, image_p_mean=-1.2, image_p_std=1.2, scale_by_frames=True
-)
+CONFIG = EdmConfig(p_mean=0.3, p_std=0.8, image_p_mean=-1.2, image_p_std=1.2, scale_by_frames=True)
 NET = DiTConfig(
     width=32, num_blocks=1, num_heads=1, adaln_rank=4, text_width=6, in_channels=4, out_channels=4,
     max_size=(8, 16, 16),
@@ -40,7 +38,9 @@ def test_noise_of_images_and_of_clips(frames: int, mean: float, std: float) -> N
 
 def test_the_factor_comes_from_the_batch_and_not_from_the_draw() -> None:
     plain = replace(CONFIG, scale_by_frames=False)
-    torch.testing.assert_close(logs(CONFIG, 16) - logs(plain, 16), torch.full((100_000,), 4.0).log().double())
+    torch.testing.assert_close(
+        logs(CONFIG, 16) - logs(plain, 16), torch.full((100_000,), 4.0).log().double()
+    )
     same = EdmConfig(p_mean=0.3, p_std=0.8)
     assert torch.equal(logs(same, 1), logs(same, 5))
 
@@ -66,7 +66,10 @@ def test_loss_is_a_mean_over_elements_neither_given_nor_padding(seed: int) -> No
     total = plain = number = 0.0
     for i in range(b):
         kept = ~(given_frames[i] | padding[i]).expand(z, f, y, x)
-        errors = edm_weight(sigma[i : i + 1], 0.5).double() * (clean[i] - estimate[i])[kept].double() ** 2
+        errors = (
+            edm_weight(sigma[i : i + 1], 0.5).double()
+            * (clean[i] - estimate[i])[kept].double() ** 2
+        )
         total += float((errors * torch.exp(-u[i].double()) + u[i].double()).sum())
         plain, number = plain + float(errors.sum()), number + int(kept.sum())
     loss, edm = edm_loss(estimate, clean, sigma, 0.5, u, given_frames, padding)
@@ -90,14 +93,20 @@ def model(**changes: object) -> DiffusionWorldModel:
     torch.manual_seed(0)
     conditioner = ConditionerConfig(text_width=6, text_tokens=5, min_frames=1, max_frames=2)
     built = DiffusionWorldModel(
-        net=replace(NET, **changes), objective=CONFIG, conditioner=conditioner, sampler=SamplerConfig()
+        net=replace(NET, **changes),
+        objective=CONFIG,
+        conditioner=conditioner,
+        sampler=SamplerConfig(),
     )  # type: ignore[arg-type]
     built.set_latent_statistics(torch.zeros(4, 3), torch.ones(4, 3))
     return built
 
 
 def loss_of(
-    built: DiffusionWorldModel, latents: torch.Tensor, fps: float = 24.0, mask: torch.Tensor | None = None
+    built: DiffusionWorldModel,
+    latents: torch.Tensor,
+    fps: float = 24.0,
+    mask: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     draws = built.draw(latents.shape, torch.Generator().manual_seed(3))
     text = torch.randn(len(latents), 3, 6, generator=torch.Generator().manual_seed(4))

@@ -70,7 +70,11 @@ def test_a_stage_begins_where_the_last_one_ended(first: tuple[DiffusionWorldMode
         built.net(latents, torch.zeros(2), text=text, fps=24.0) for built in (before, same_ratio)
     ]
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=0)
-    assert after.net(torch.randn(1, 4, 4, 8, 4), torch.zeros(1), text=text[:1], fps=24.0).isfinite().all()
+    assert (
+        after.net(torch.randn(1, 4, 4, 8, 4), torch.zeros(1), text=text[:1], fps=24.0)
+        .isfinite()
+        .all()
+    )
 
 
 def test_what_may_not_differ_is_named(first: tuple[DiffusionWorldModel, Path]) -> None:

@@ -225,7 +225,9 @@ def chance(demands: list[Demand], readings: list[Reading]) -> list[dict[str, flo
     return rows
 
 
-def _add(scores: Scores, row: str, verdicts: list[dict[str, bool]] | list[dict[str, float]]) -> None:
+def _add(
+    scores: Scores, row: str, verdicts: list[dict[str, bool]] | list[dict[str, float]]
+) -> None:
     for metric in METRICS:
         values = torch.tensor([float(verdict[metric]) for verdict in verdicts], dtype=torch.float64)
         scores.add(row, metric, values)

@@ -34,9 +34,7 @@ Report = FutureReport | ObedienceReport | ReconstructionReport
 MEAN_CLIPS = 256  # training windows that the mean video averages
 
 
-def evaluate_run(
-    config: EvaluateConfig, *, progress: bool = False
-) -> tuple[Path, Report]:
+def evaluate_run(config: EvaluateConfig, *, progress: bool = False) -> tuple[Path, Report]:
     """Evaluate and write ``evaluation.json``, ``clips.csv``, ``strip.png`` and examples.
 
     Returns the output folder and the report. Raises ValueError for a run that is neither a

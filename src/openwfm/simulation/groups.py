@@ -65,9 +65,7 @@ def from_above(camera: CameraPath, rng: np.random.Generator) -> CameraPath:
     return replace(camera, start=replace(camera.start, elevation=float(rng.uniform(*STEEP))))
 
 
-def describe_group(
-    scene: Scene, look: Look, camera: CameraPath, rng: np.random.Generator
-) -> str:
+def describe_group(scene: Scene, look: Look, camera: CameraPath, rng: np.random.Generator) -> str:
     """ "Two red balls roll to the left on a plain grey table; the camera is still."; ``rng``
     chooses the wording."""
     first, several = scene.bodies[0], len(scene.bodies) > 1
