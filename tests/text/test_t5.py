@@ -14,12 +14,8 @@ from openwfm.diffusion.config import ConditionerConfig
 from openwfm.text import embed_prompts, text_encoder
 from openwfm.text.t5 import FOLDER, T5Encoder
 
-WORDS = [
-    "<pad>",
-    "</s>",
-    "<unk>",
-    *["a", "red", "blue", "ball", "box", "rolls", "falls", "two", "three"],
-]
+WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "ball", "box", "rolls", "falls", "two"]
+WORDS += ["three"]
 
 
 @pytest.fixture(scope="module")

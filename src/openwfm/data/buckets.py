@@ -1,7 +1,7 @@
 """Clips of many shapes in a few: scaled to fit a bucket whole, the rest filled by reflection.
 
-The longest side decides the scale, so that nothing a caption speaks of is cut off; a mask says which
-pixels were filled in (arXiv 2501.03575, section 5.1.3).
+The longest side decides the scale, so that nothing a caption speaks of is cut off; a mask says
+which pixels were filled in (arXiv 2501.03575, section 5.1.3).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from openwfm.diffusion.runtime import Runtime
 from openwfm.diffusion.sampler import sample, solver_sigmas
 from openwfm.randomness import torch_generator
 from openwfm.weights import load_strict, read_fields, read_weights
+
+# Fields of EdmConfig that weights published before them do without.
+YOUNGER_FIELDS: Mapping[str, Any] = {"image_p_mean": None, "image_p_std": None}
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ def load_world_model(folder: Path | str) -> DiffusionWorldModel:
         raise ValueError(f"{source}: config.json: must have family=diffusion and {sorted(parts)}")
     model = DiffusionWorldModel(
         net=read_fields(DiTConfig, config["net"], source),
-        objective=read_fields(EdmConfig, config["objective"], source),
+        objective=read_fields(EdmConfig, {**YOUNGER_FIELDS, **config["objective"]}, source),
         conditioner=read_fields(ConditionerConfig, config["conditioner"], source),
         # fields younger than the weights have their defaults
         sampler=read_fields(SamplerConfig, asdict(SamplerConfig()) | config["sampler"], source),
