@@ -82,7 +82,7 @@ class DistillationModule(DiffusionModule):
             return
         super().configure_model()
         if self.consistency.target_decay > 0:
-            self.target = copy.deepcopy(self.world_model.net).requires_grad_(False).eval()
+            self.target = copy.deepcopy(self.world_model.net).requires_grad_(False)
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         super().optimizer_step(*args, **options)
