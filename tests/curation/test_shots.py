@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openwfm.curation.shots import divide, find_transitions, runs, shots_between
+from openwfm.curation.shots import divide
+from openwfm.curation.transitions import find_transitions, runs, shots_between
 
 
 def test_hard_cut_and_dissolve() -> None:
