@@ -34,7 +34,7 @@ class MeasureSource:
 
 @dataclass(frozen=True)
 class CaptionTask:
-    """``key`` is the place of the result in `CaptionedWork`."""
+    """``clip`` without evidence; ``key`` is the place of the result in `CaptionedWork`."""
 
     clip: Clip
     source: Source
@@ -64,7 +64,7 @@ class CaptionClip:
                 signature=self.measured.array(task.clip, "signature"),
                 embedding=self.measured.array(task.clip, "embedding"),
             )
-            clip = replace(task.clip, origin=source, media=media)
+            clip = replace(self.measured.in_full(task.clip), origin=source, media=media)
             (result,) = self._pipeline.run(clip, accounts)
         assert isinstance(result, Clip)
         self.work.write(task.key, result, accounts)
