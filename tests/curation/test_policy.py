@@ -83,7 +83,7 @@ def test_verdicts_do_not_depend_on_the_order_of_clips() -> None:
 
 def test_a_missing_score_names_those_that_there_are() -> None:
     policy = PolicyConfig(rules={"ugly": {"score": "beauty", "min": 1}})
-    with pytest.raises(ValueError, match=r"rules\.ugly\.score=beauty.*known: frozen, luma_p95"):
+    with pytest.raises(ValueError, match=r"rules\.ugly\.score=beauty.*known: black, frozen"):
         policy.verdicts([CLIP])
     assert policy.verdicts([]) == []
 
