@@ -24,14 +24,14 @@ def both() -> tuple[TransNet, TwoPass]:
 
 def test_the_first_pass_is_near_and_the_cuts_are_the_same(both) -> None:
     exact, two = both
-    frames = noise(150)
+    frames = noise(75)
     expected, found = predict(exact, frames), predict(two, frames)
     cuts = [
         [(t.start, t.cut, t.end) for t in find_transitions(*p, THRESHOLD)]
         for p in (expected, found)
     ]
     assert cuts[0] == cuts[1] and cuts[0]
-    window = torch.from_numpy(frames[:100])
+    window = torch.from_numpy(noise(100))
     for quick, true in zip(two.quick(window), exact.window(window, None)[:2], strict=True):
         error = np.abs(logit(quick.numpy()) - logit(true.numpy()))
         assert error.max() < DOUBT

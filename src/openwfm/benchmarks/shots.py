@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--takes", type=int, default=24)
     parser.add_argument("--part", choices=("all", "footage", "natural"), default="all")
     parser.add_argument("--natural-frames", type=int, help="of the natural video; default: all")
+    parser.add_argument("--timed-frames", type=int, help="of the natural video; default: all")
     parser.add_argument("--piece", type=int, default=500, help="frames between turns of timing")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -145,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_package("edited films", package)
     if options.part != "footage":
         natural = np.stack(list(islice(small_frames(wheel_video()), options.natural_frames)))
-        package = agreement(iter([natural])) | speed(natural, options.piece)
+        package = agreement(iter([natural])) | speed(natural[: options.timed_frames], options.piece)
         write_json(options.out / "natural.json", {"machine": machine(), **package})
         _print_package("natural video", package)
     return 0

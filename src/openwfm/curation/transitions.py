@@ -47,17 +47,16 @@ def is_doubtful(
     """Whether errors of up to ``margin`` in the logits could change a transition.
 
     That is so when a probability is as near to the threshold as that, or when a transition's two
-    highest peaks are within twice that of each other. A run that reaches the first or last frame
-    counts too: its peak may lie outside.
+    highest peaks are within twice that of each other, or it reaches the first or last frame: a
+    peak beyond may be as high.
     """
     first, second = logit(single), logit(many)
     if min(_nearest(first, threshold), _nearest(second, threshold)) <= margin:
         return True
     for start, end in runs((many > threshold) | (single > threshold)):
-        if start == 0 or end == len(single):
-            return True
         *_, runner_up, peak = [-np.inf, *np.sort(first[start:end])]
-        if single[start:end].max() > threshold and peak - runner_up <= 2 * margin:
+        is_open = start == 0 or end == len(single)
+        if single[start:end].max() > threshold and (is_open or peak - runner_up <= 2 * margin):
             return True
     return False
 
