@@ -108,6 +108,7 @@ class Load:
 
     config: CurationConfig
     phase: str
+    threads: int = 1
     seconds: float = 0.1  # so that no worker can take another's task before that is set up
 
     def setup(self) -> None:

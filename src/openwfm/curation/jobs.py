@@ -19,6 +19,7 @@ class MeasureSource:
     config: CurationConfig
     make_phases: MakePhases
     work: MeasuredWork
+    threads: int = field(default=1, init=False)
     _pipeline: Pipeline | None = field(default=None, init=False)
 
     def setup(self) -> None:
@@ -43,13 +44,21 @@ class CaptionTask:
 
 @dataclass
 class CaptionClip:
-    """Kept clip → its captions and token embeddings, in `CaptionedWork`."""
+    """Kept clip → its captions and token embeddings, in `CaptionedWork`.
+
+    As many at a time in a worker as its endpoints take questions: a clip often has one window.
+    """
 
     config: CurationConfig
     make_phases: MakePhases
     measured: MeasuredWork
     work: CaptionedWork
     _pipeline: Pipeline | None = field(default=None, init=False)
+
+    @property
+    def threads(self) -> int:
+        asked = (self.config.caption.vision, self.config.rewrite)
+        return max((one.endpoint.concurrency for one in asked if one is not None), default=1)
 
     def setup(self) -> None:
         self._pipeline = Pipeline(self.make_phases(self.config).caption)
