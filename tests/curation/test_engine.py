@@ -94,7 +94,7 @@ def test_a_job_that_cannot_be_set_up_stops_the_run(tmp_path, workers) -> None:
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_every_task_would_meet_stops_the_run(tmp_path, workers) -> None:
-    log, tasks = tmp_path / "log", ["a", "stop", *"bcdefghij"]
+    log, tasks = tmp_path / "log", ["a", "stop", *(f"wait{n}" for n in range(60))]
     with closing(LocalEngine(workers)) as engine:
         with pytest.raises(StopRunError, match="the key is not accepted"):
             list(engine.run(Errands(log), tasks))
