@@ -32,8 +32,9 @@ class CurationConfig:
     ``square`` or lets them ``keep`` the nearest of the usual shapes; ``fps`` is their constant
     frame rate; ``codec`` writes H.264: ``libx264``, or ``h264_nvenc`` on an NVIDIA card (its bytes
     differ by card and driver); ``crf`` is the quality (0 to 51, lower is better);
-    ``keyframe_interval`` in frames bounds what a random access decodes; ``threshold`` is the shot detector's. Shots over
-    ``max_seconds`` are divided, shots under ``min_shot_seconds`` are not even measured.
+    ``keyframe_interval`` in frames bounds what a random access decodes; ``threshold`` is the shot
+    detector's. Shots over ``max_seconds`` are divided, shots under ``min_shot_seconds`` are not
+    even measured.
 
     What is measured: ``motion`` by optical ``flow`` or the codec's ``vectors``; ``overlay`` looks
     for text laid over the film; ``encoder`` embeds clips, for content types, search and near

@@ -170,6 +170,7 @@ class Transcode:
         buffer, count = io.BytesIO(), 0
         with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as out:
             stream = out.add_stream(self.codec, rate=self.rate)
+            assert isinstance(stream, VideoStream)
             stream.width, stream.height = width, height
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context
