@@ -1,4 +1,4 @@
-"""``openwfm bench simulation | tokenizer | curation``: as tables and as JSON."""
+"""``openwfm bench simulation | tokenizer | curation | autoregressive``: as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from openwfm.provenance import machine
 def main(config: DictConfig) -> int:
     """Measure, print tables, write ``out``/KIND.json; returns 0."""
     kinds = {"simulation": _simulation, "tokenizer": _tokenizer, "curation": _curation}
+    kinds["autoregressive"] = _autoregressive
     if config.kind not in kinds:
         raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
     result = kinds[config.kind](config)
@@ -46,6 +47,21 @@ def _curation(config: DictConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as raw, tempfile.TemporaryDirectory() as out:
         template = build(compose("curate", [f"in={raw}", f"out={out}"]).curation)
     tables = bench_curation(settings, template)
+    for name, rows in tables.items():
+        print_table(TITLES[name], rows)
+    return {"settings": asdict(settings), **tables}
+
+
+def _autoregressive(config: DictConfig) -> dict[str, Any]:
+    from openwfm.benchmarks.autoregressive import (
+        TITLES,
+        AutoregressiveBenchConfig,
+        bench_autoregressive,
+    )
+
+    settings = build(config.autoregressive)
+    assert isinstance(settings, AutoregressiveBenchConfig)
+    tables = bench_autoregressive(settings)
     for name, rows in tables.items():
         print_table(TITLES[name], rows)
     return {"settings": asdict(settings), **tables}
