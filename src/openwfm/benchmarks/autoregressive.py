@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from openwfm.benchmarks.autoregressive_peers import Run, module_alone, ours, the
 from openwfm.benchmarks.autoregressive_world import bench_world, decodings
 from openwfm.randomness import torch_generator
 
+Table = tuple[str, list[dict[str, Any]]]
 POSITIONS = 2048
 SHAPE: dict[str, Any] = {"grid": (POSITIONS, 1, 1)}
 NETS = {
@@ -73,8 +75,8 @@ class AutoregressiveBenchConfig:
         return 64 if self.quick else 256
 
 
-def bench_autoregressive(config: AutoregressiveBenchConfig) -> dict[str, list[dict[str, Any]]]:
-    """The tables of `TITLES` that apply, a dict a row."""
+def bench_autoregressive(config: AutoregressiveBenchConfig) -> Iterator[Table]:
+    """The tables of `TITLES` that apply, one after the other: a name, and a dict a row."""
     bandwidth = read_bandwidth()
     networks = {name: random_network(net, config.seed) for name, net in NETS.items()}
     limit = {
@@ -82,22 +84,24 @@ def bench_autoregressive(config: AutoregressiveBenchConfig) -> dict[str, list[di
         "GB/s": bandwidth / 1e9,
         "native": library() is not None,
     }
-    chances = by_chance(
-        networks["26M"], decodings(), config.repeats, config.quick, config.seed
-    )
-    return {
-        "limit": [limit],
-        "agreement": [agreement(name, network, config) for name, network in networks.items()],
-        "decode": [
+    yield "limit", [limit]
+    yield "agreement", [agreement(name, network, config) for name, network in networks.items()]
+    yield (
+        "decode",
+        [
             row
             for name, network in networks.items()
             for batch in (1, 8)
             for row in compare(name, network, batch, config, bandwidth)
         ],
-        "positions": by_position(networks["26M"], config),
-        "drafts": list(chances),
-        **bench_world(config.world, config.shards, config.repeats, config.quick, config.seed),
-    }
+    )
+    largest = networks["26M"]
+    yield "positions", by_position(largest, config)
+    drafts = by_chance(largest, decodings(), config.repeats, config.quick, config.seed)
+    yield "drafts", list(drafts)
+    yield from bench_world(
+        config.world, config.shards, config.repeats, config.quick, config.seed
+    ).items()
 
 
 def random_network(net: TransformerConfig, seed: int) -> Transformer:

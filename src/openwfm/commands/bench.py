@@ -17,8 +17,12 @@ from openwfm.provenance import machine
 
 def main(config: DictConfig) -> int:
     """Measure, print tables, write ``out``/KIND.json; returns 0."""
-    kinds = {"simulation": _simulation, "tokenizer": _tokenizer, "curation": _curation}
-    kinds["autoregressive"] = _autoregressive
+    kinds = {
+        "simulation": _simulation,
+        "tokenizer": _tokenizer,
+        "curation": _curation,
+        "autoregressive": _autoregressive,
+    }
     if config.kind not in kinds:
         raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
     result = kinds[config.kind](config)
@@ -53,22 +57,19 @@ def _curation(config: DictConfig) -> dict[str, Any]:
 
 
 def _autoregressive(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.autoregressive import (
-        TITLES,
-        AutoregressiveBenchConfig,
-        bench_autoregressive,
-    )
+    from openwfm.benchmarks import autoregressive
 
     settings = build(config.autoregressive)
-    assert isinstance(settings, AutoregressiveBenchConfig)
-    tables = bench_autoregressive(settings)
-    for name, rows in tables.items():
-        print_table(TITLES[name], rows)
+    assert isinstance(settings, autoregressive.AutoregressiveBenchConfig)
+    tables = {}
+    for name, rows in autoregressive.bench_autoregressive(settings):
+        tables[name] = rows
+        print_table(autoregressive.TITLES[name], rows)
     return {"settings": asdict(settings), **tables}
 
 
 def _simulation(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.simulation import SimulationBenchConfig, bench_simulation
+    from openwfm.benchmarks.simulation import SimulationBenchConfig, bench_simulation, print_rows
 
     settings = build(config.simulation)
     assert isinstance(settings, SimulationBenchConfig)
@@ -78,27 +79,5 @@ def _simulation(config: DictConfig) -> dict[str, Any]:
         for name in config.worlds
     }
     rows = bench_simulation(settings, worlds)
-    _print(rows, settings.workers)
+    print_rows(rows, settings.workers)
     return {"settings": asdict(settings), "rows": rows}
-
-
-def _print(rows: list[dict[str, Any]], workers: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from openwfm.benchmarks.simulation import LABELS
-
-    table = Table(title="filming on one core; every view counts as a frame, all costs included")
-    for name in ("world", "frame", "frames/s", *LABELS, "MiB, 4x clips", f"{workers} workers"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        views = f" x{row['views']}" if row["views"] > 1 else ""
-        table.add_row(
-            row["world"],
-            row["frame"] + views,
-            f"{row['frames_per_second']:.0f}",
-            *(f"{100 * row[f'share_{label}']:.0f}%" for label in LABELS),
-            f"{row['peak_mib']:.0f} {row['peak_mib_4x']:.0f}",
-            f"{row['speedup']:.2f}x",
-        )
-    Console(width=110).print(table)
