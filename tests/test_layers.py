@@ -53,6 +53,8 @@ ALLOWED: dict[str, set[str]] = {
         "data",
         "tokenizer",
         "diffusion",
+        "autoregressive",
+        "world",
         "interop",
         "simulation",
         "curation",

@@ -138,7 +138,7 @@ def _process() -> ProcessPoolExecutor:
 
 
 def print_rows(rows: list[dict[str, Any]], workers: int) -> None:
-    """Columns of what matters, in units of their own."""
+    """On the screen: shares as percentages, memory of one and of four times as many clips."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""``openwfm bench simulation | tokenizer | curation | diffusion``: as tables and as JSON."""
+"""``openwfm bench simulation | tokenizer | curation | autoregressive``: as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main(config: DictConfig) -> int:
         "simulation": _simulation,
         "tokenizer": _tokenizer,
         "curation": _curation,
-        "diffusion": _diffusion,
+        "autoregressive": _autoregressive,
     }
     if config.kind not in kinds:
         raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
@@ -64,6 +64,18 @@ def _shown(
     for name, rows in tables.items():
         print_table(titles[name], rows)
     return {"settings": settings, **tables}
+
+
+def _autoregressive(config: DictConfig) -> dict[str, Any]:
+    from openwfm.benchmarks import autoregressive
+
+    settings = build(config.autoregressive)
+    assert isinstance(settings, autoregressive.AutoregressiveBenchConfig)
+    tables = {}
+    for name, rows in autoregressive.bench_autoregressive(settings):
+        tables[name] = rows
+        print_table(autoregressive.TITLES[name], rows)
+    return {"settings": asdict(settings), **tables}
 
 
 def _simulation(config: DictConfig) -> dict[str, Any]:
