@@ -75,7 +75,7 @@ def test_each_input_matters() -> None:
         "condition_mask": torch.zeros(1, 1, 2, 4, 4),
         "padding_mask": torch.zeros(1, 1, 32, 32),
         "channels": torch.zeros(1, 2, 2, 4, 4),
-        "modulation": torch.zeros(1, 96),
+        "modulation": torch.zeros(1, 128),
         "text": torch.ones(1, 3, 12),
         "fps": 24.0,
     }

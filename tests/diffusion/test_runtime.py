@@ -103,7 +103,7 @@ def test_equals_the_plain_network(
     net = network(config, seed)
     latents, ports = torch.randn(batch, 4, *size), inputs(batch, size, config)
     if modulated:
-        ports["modulation"] = torch.randn(batch, 3 * 64)
+        ports["modulation"] = torch.randn(batch, 4 * 64)
     count, other = lengths
     text = torch.randn(batch, count, 12)
     negative = None if other is None else torch.randn(1, other, 12)

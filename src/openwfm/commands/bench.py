@@ -1,4 +1,4 @@
-"""``openwfm bench simulation | tokenizer | curation | autoregressive``: as tables and as JSON."""
+"""``openwfm bench simulation | tokenizer | curation | diffusion | autoregressive``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def main(config: DictConfig) -> int:
         "simulation": _simulation,
         "tokenizer": _tokenizer,
         "curation": _curation,
+        "diffusion": _diffusion,
         "autoregressive": _autoregressive,
     }
     if config.kind not in kinds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TEXT_MODES = ("none", "optional", "required")
+TRUTHS = ("camera", "action")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +14,8 @@ class DataConfig:
 
     ``split`` are the fractions of *source videos* in train, val and test; ``window_stride`` counts
     frames; ``flip`` is a probability; ``latents`` names the folder of a latent cache. ``shards`` is
-    a folder, or several whose clips are used together.
+    a folder, or several whose clips are used together. ``truths`` are what else a batch carries,
+    of `TRUTHS`; every clip must have it.
 
     Of the training steps a share of ``image_ratio`` is of ``image_batch_size`` single frames, from
     the clips and, if ``images`` is a folder of pictures, from it too (with text they have none).
@@ -35,6 +37,7 @@ class DataConfig:
     split: tuple[float, ...] = (0.8, 0.1, 0.1)
     latents: str | None = None
     num_workers: int = 0
+    truths: tuple[str, ...] = ()
     image_ratio: float = 0.0
     image_batch_size: int = 32
     images: str | None = None
@@ -47,6 +50,14 @@ class DataConfig:
         if not folders or not all(folders) or len(set(folders)) < len(folders):
             raise ValueError(f"data.shards={self.shards}: must be one or more different folders")
         object.__setattr__(self, "kinds", tuple(self.kinds))
+        object.__setattr__(self, "truths", tuple(self.truths))
+        if not set(self.truths) <= set(TRUTHS):
+            raise ValueError(f"data.truths={self.truths}: must be some of {', '.join(TRUTHS)}")
+        if self.truths and (self.flip or self.image_ratio or self.num_frames < 2):
+            raise ValueError(
+                f"data.truths={self.truths}: needs clips of 2 frames or more, data.flip=0 and "
+                "data.image_ratio=0"
+            )
         object.__setattr__(self, "split", tuple(float(part) for part in self.split))
         counts = ("num_frames", "window_stride", "text_tokens", "image_batch_size")
         for name in ("batch_size", "val_batch_size", *counts):

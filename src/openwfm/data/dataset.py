@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from openwfm.data.buckets import PaddedFrames
 from openwfm.data.config import DataConfig
 from openwfm.data.latents import Latents, to_video
 from openwfm.data.shardset import ShardSet
+from openwfm.data.truths import cut_truths, read_truths
 from openwfm.data.windows import FrameCache, Size, Window
 from openwfm.randomness import numpy_generator
 
@@ -36,6 +37,7 @@ class Sample:
     latents: Float[Tensor, "z f y x"] | Int[Tensor, "f y x"] | None
     text: Float[Tensor, "n d"] | None
     padding_mask: Float[Tensor, "1 h w"] | None = None
+    truth: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class WindowDataset(Dataset[Sample]):
@@ -56,6 +58,7 @@ class WindowDataset(Dataset[Sample]):
         self.config, self.index, self.frames = config, index, frames
         self.windows, self.latents, self.pictures = windows, latents, pictures
         self._texts: dict[str, Tensor] = {}
+        self._truths: dict[str, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -79,6 +82,7 @@ class WindowDataset(Dataset[Sample]):
             latents=None if self.latents is None else self.latents.read(row),
             text=self._text(window.key),
             padding_mask=frames.mask(window.key) if isinstance(frames, PaddedFrames) else None,
+            truth=self._truth(window),
         )
 
     def sizes(self) -> list[Size]:
@@ -89,6 +93,14 @@ class WindowDataset(Dataset[Sample]):
         if self.pictures is not None and key in self.pictures.spans:
             return self.pictures
         return self.frames
+
+    def _truth(self, window: Window) -> dict[str, Tensor]:
+        """Fields of VideoBatch for ``data.truths``, of the frames of ``window``."""
+        if not self.config.truths:
+            return {}
+        if window.key not in self._truths:
+            self._truths[window.key] = read_truths(self.index, window.key, self.config.truths)
+        return cut_truths(self._truths[window.key], window)
 
     def _text(self, key: str) -> Tensor | None:
         if self.config.text == "none":
@@ -130,6 +142,7 @@ def collate(samples: list[Sample], text_tokens: int) -> VideoBatch:
         padding_mask=_stack([s.padding_mask for s in samples])
         if first.padding_mask is not None
         else None,
+        **{name: _stack([s.truth[name] for s in samples]) for name in first.truth},
     )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from openwfm.diffusion.config import ConditionerConfig
+from openwfm.diffusion.control import Ports
 from openwfm.diffusion.noise import log_normal
 from openwfm.nn.attention import BranchKeys, Keys
 
@@ -38,13 +39,16 @@ class GivenFrames:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What fills the network's ports. ``null_tokens`` all-zero text tokens follow ``text``."""
+    """What fills the network's ports. ``null_tokens`` all-zero text tokens follow ``text``;
+    ``repeat_last`` shows the last given frame to the later ones, before ``ports.channels``."""
 
     text: Float[Tensor, "b n d"] | list[Keys] | list[BranchKeys]
     null_tokens: int
     fps: Float[Tensor, " b"]
     padding_mask: Float[Tensor, "b 1 h w"] | None = None
     given: GivenFrames | None = None
+    repeat_last: bool = False
+    ports: Ports = Ports()
 
     def with_unconditional(self, text: Float[Tensor, "#b n d"] | None = None) -> Condition:
         """A batch of twice the size whose second half has ``text`` (None: no text) instead."""
@@ -64,9 +68,18 @@ class Condition:
             text=torch.cat(halves),
             null_tokens=self.null_tokens + self.text.shape[1] - length,
             fps=_twice(self.fps),
-            padding_mask=None if self.padding_mask is None else _twice(self.padding_mask),
+            padding_mask=_twice_or_none(self.padding_mask),
             given=given,
+            repeat_last=self.repeat_last,
+            ports=Ports(
+                channels=_twice_or_none(self.ports.channels),
+                modulation=_twice_or_none(self.ports.modulation),
+            ),
         )
+
+
+def _twice_or_none(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else _twice(tensor)
 
 
 def _twice(tensor: Tensor) -> Tensor:
@@ -161,6 +174,8 @@ class Conditioner:
                 f"conditioner.max_frames={self.config.max_frames}: must be below the "
                 f"{latents.shape[2]} latent frames of a clip"
             )
+        if self.config.text_encoder == "none":
+            text = latents.new_zeros(len(latents), 0, self.config.text_width)
         tokens, null_tokens = self.text(text)
         device = latents.device
         condition = Condition(
@@ -168,6 +183,7 @@ class Conditioner:
             null_tokens=null_tokens,
             fps=fps,
             padding_mask=padding_mask,
+            repeat_last=self.config.repeat_last,
         )
         if self.config.max_frames == 0 or image:
             return condition
@@ -194,7 +210,9 @@ class Conditioner:
         if given is not None:
             _check_shape("condition", given, (*noise.shape[:2], given.shape[2], *noise.shape[3:]))
         tokens, null_tokens = self.text(text)
-        condition = Condition(text=tokens, null_tokens=null_tokens, fps=fps)
+        condition = Condition(
+            text=tokens, null_tokens=null_tokens, fps=fps, repeat_last=self.config.repeat_last
+        )
         if given is None:
             return condition
         count, total = given.shape[2], noise.shape[2]

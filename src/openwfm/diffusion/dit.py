@@ -25,7 +25,12 @@ from openwfm.diffusion.positions import Grid, PositionTables, PositionWaves
 from openwfm.diffusion.views import ViewChannels, attend_per_view, fold_text, repeat_per_view
 from openwfm.nn.attention import CrossAttention, Keys, SelfAttention, split_rows
 from openwfm.nn.derived import Derives
-from openwfm.nn.modulation import LowRankModulation, NoiseLevelEmbedding, modulated_norm
+from openwfm.nn.modulation import (
+    LowRankModulation,
+    NoiseLevelEmbedding,
+    add_modulation,
+    modulated_norm,
+)
 from openwfm.nn.rope import rotary_table
 
 
@@ -131,8 +136,8 @@ class DiT(nn.Module):
             codes=codes,
             frame_repeat=frame_repeat,
         )
-        embedding, shared = self.level(c_noise.reshape(-1))
-        level = F.silu(embedding), shared if modulation is None else shared + modulation
+        embedding, shared = add_modulation(self.level(c_noise.reshape(-1)), modulation)
+        level = F.silu(embedding), shared
         rotary, position = self.tables(grid, fps, latents)
         keys = self.text_keys(text, null_tokens) if isinstance(text, Tensor) else text
         for block, block_keys in zip(self.blocks, keys, strict=True):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openwfm.diffusion.caching import StepCache
 from openwfm.diffusion.conditioner import Conditioner, Draws
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
+from openwfm.diffusion.control import Control, Controls, Ports
 from openwfm.diffusion.dit import DiT
 from openwfm.diffusion.noise import training_sigma
 from openwfm.diffusion.objective import edm_loss, padding_of_latents, uncertainty_network
@@ -21,7 +21,6 @@ from openwfm.diffusion.precondition import c_noise, denoise
 from openwfm.diffusion.runtime import Runtime
 from openwfm.diffusion.sampler import sample, solver_sigmas
 from openwfm.randomness import torch_generator
-from openwfm.weights import load_strict, read_fields, read_weights
 
 # Fields of EdmConfig that weights published before them do without.
 YOUNGER_FIELDS: Mapping[str, Any] = {"image_p_mean": None, "image_p_std": None}
@@ -34,6 +33,7 @@ class StepDraws:
     sigma: Float[Tensor, " b"]
     noise: Float[Tensor, "b z f y x"]
     condition: Draws
+    keep_control: Bool[Tensor, " b"]
 
     @classmethod
     def stack(cls, parts: Sequence[StepDraws]) -> StepDraws:
@@ -41,6 +41,7 @@ class StepDraws:
             torch.cat([part.sigma for part in parts]),
             torch.cat([part.noise for part in parts]),
             Draws.stack([part.condition for part in parts]),
+            torch.cat([part.keep_control for part in parts]),
         )
 
 
@@ -61,6 +62,7 @@ class DiffusionWorldModel(nn.Module):
         objective: EdmConfig,
         conditioner: ConditionerConfig,
         sampler: SamplerConfig,
+        control: Control | None = None,
     ) -> None:
         super().__init__()
         if conditioner.text_width != net.text_width:
@@ -74,15 +76,18 @@ class DiffusionWorldModel(nn.Module):
                 "without net.condition_mask"
             )
         expected = net.in_channels if conditioner.repeat_last else 0
+        expected += 0 if control is None else control.channels
         if net.extra_channels != expected:
             raise ValueError(
                 f"net.extra_channels={net.extra_channels}: must be {expected} with "
                 f"conditioner.repeat_last={conditioner.repeat_last}"
+                + (f" and {control.channels} channels of control" if control is not None else "")
             )
         self.net = DiT(net)
         self.logvar = uncertainty_network() if objective.learned_uncertainty else None
         self.objective, self.sampler = objective, sampler
         self.conditioner = Conditioner(conditioner)
+        self.control = control
         self.register_buffer("latent_mean", torch.full((net.in_channels, 1), torch.nan))
         self.register_buffer("latent_std", torch.full((net.in_channels, 1), torch.nan))
 
@@ -141,7 +146,10 @@ class DiffusionWorldModel(nn.Module):
         """Noise levels, noise and conditioning of a step, for latents of ``shape``; on the CPU."""
         sigma = training_sigma(self.objective, shape, generator)
         noise = torch.randn(shape, generator=generator)
-        return StepDraws(sigma, noise, Draws.of(self.conditioner.config, shape, generator))
+        condition = Draws.of(self.conditioner.config, shape, generator)
+        dropout = 0.0 if self.control is None else self.control.config.dropout
+        keep = torch.rand(shape[0], generator=generator) >= dropout
+        return StepDraws(sigma, noise, condition, keep)
 
     def loss(
         self,
@@ -151,6 +159,7 @@ class DiffusionWorldModel(nn.Module):
         text: Float[Tensor, "b n d"] | None,
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None = None,
+        controls: Controls | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """(loss, weighted squared error) of raw ``latents``, of what is generated and no padding.
 
@@ -161,6 +170,8 @@ class DiffusionWorldModel(nn.Module):
         condition = self.conditioner.training(
             clean, draws.condition, text=text, fps=fps, padding_mask=padding_mask
         )
+        ports = self.ports(controls, clean.shape)
+        condition = replace(condition, ports=ports.kept(draws.keep_control))
         noisy = clean + sigma.view(-1, 1, 1, 1, 1) * noise
         sigma_data = self.objective.sigma_data
         estimate = denoise(self.net, noisy, sigma, condition, sigma_data)
@@ -171,6 +182,15 @@ class DiffusionWorldModel(nn.Module):
             padding = padding_of_latents(padding_mask, (clean.shape[3], clean.shape[4]))
         loss, edm = edm_loss(estimate, clean, sigma, sigma_data, uncertainty, given, padding)
         return loss * self.objective.loss_scale, edm
+
+    def ports(self, controls: Controls | None, shape: torch.Size) -> Ports:
+        """For latents of ``shape``. Raises ValueError for controls that are missing or not taken."""
+        if self.control is None:
+            return Ports()
+        if controls is None:
+            raise ValueError(f"controls: missing: this world needs control={self.control.kind}")
+        ports: Ports = self.control(controls, (shape[2], shape[3], shape[4]))
+        return ports
 
     @torch.no_grad()
     def generate_latents(
@@ -185,6 +205,7 @@ class DiffusionWorldModel(nn.Module):
         sampler: SamplerConfig | None = None,
         negative_text: Float[Tensor, "#b m d"] | None = None,
         start: int = 0,
+        controls: Controls | None = None,
         progress: bool = False,
     ) -> Float[Tensor, "b z f y x"]:
         """Raw latents whose first frames are ``condition`` (raw), up to fp32 rounding.
@@ -214,6 +235,7 @@ class DiffusionWorldModel(nn.Module):
         filled = self.conditioner.sampling(
             given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)
         )
+        filled = replace(filled, ports=self.ports(controls, torch.Size((len(fps), *shape))))
         use_guidance = sampler.guidance > 0 and not (text is None and negative_text is None)
         trained = self.conditioner.config.text_dropout > 0
         if use_guidance and not trained and negative_text is None:
@@ -256,26 +278,5 @@ class DiffusionWorldModel(nn.Module):
             "objective": asdict(self.objective),
             "conditioner": asdict(self.conditioner.config),
             "sampler": asdict(self.sampler),
+            **({} if self.control is None else {"control": self.control.export_config()}),
         }
-
-
-def load_world_model(folder: Path | str) -> DiffusionWorldModel:
-    """The model of a published folder, in eval mode. Raises ValueError when anything differs."""
-    config, tensors = read_weights(folder, kind="world")
-    source = str(Path(folder))
-    parts = {"net", "objective", "conditioner", "sampler"}
-    if config.get("family") != "diffusion" or not parts <= set(config):
-        raise ValueError(f"{source}: config.json: must have family=diffusion and {sorted(parts)}")
-    model = DiffusionWorldModel(
-        net=read_fields(DiTConfig, config["net"], source),
-        objective=read_fields(EdmConfig, {**YOUNGER_FIELDS, **config["objective"]}, source),
-        conditioner=read_fields(ConditionerConfig, config["conditioner"], source),
-        # fields younger than the weights have their defaults
-        sampler=read_fields(SamplerConfig, asdict(SamplerConfig()) | config["sampler"], source),
-    )
-    for name in ("latent_mean", "latent_std"):
-        if name not in tensors:
-            raise ValueError(f"{source}: model.safetensors: no {name}")
-    model.set_latent_statistics(tensors["latent_mean"], tensors["latent_std"])
-    load_strict(model, tensors, source)
-    return model.eval()

@@ -15,6 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
+from openwfm.diffusion.control import ControlConfig, Controls
+from openwfm.diffusion.frames import decode_frames, encode_frames
 from openwfm.diffusion.model import DiffusionWorldModel, StepDraws
 from openwfm.diffusion.stages import start_from
 from openwfm.nn.decay import Groups, decay_groups
@@ -28,8 +30,9 @@ class DiffusionModule(L.LightningModule):
 
     The tokenizer is no submodule, so it is neither in checkpoints nor averaged. ``weights`` is a
     published folder to start from; its network must equal ``net``, or with ``resize`` all of it but
-    the size of clips (`openwfm.diffusion.stages`). Latent statistics must be set
-    before fit (``set_latent_statistics``) or come with ``weights`` or a checkpoint.
+    the size of clips (`openwfm.diffusion.stages`); it may lack the ``control``. Latent statistics
+    must be set before fit (``set_latent_statistics``) or come with ``weights`` or a checkpoint.
+    ``frame_by_frame`` encodes every frame as a picture, for worlds that move a frame at a time.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class DiffusionModule(L.LightningModule):
         weights: str | None,
         resize: bool = False,
         checkpoint_blocks: bool = False,
+        control: ControlConfig | None = None,
+        frame_by_frame: bool = False,
         seed: int,
     ) -> None:
         super().__init__()
@@ -53,6 +58,7 @@ class DiffusionModule(L.LightningModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.resize, self.checkpoint_blocks = resize, checkpoint_blocks
+        self.resize, self.control, self.frame_by_frame = resize, control, frame_by_frame
         self.model: DiffusionWorldModel | None = None
         self._frozen = FrozenTokenizer(tokenizer)
 
@@ -72,6 +78,7 @@ class DiffusionModule(L.LightningModule):
                 objective=self.objective,
                 conditioner=self.conditioner_config,
                 sampler=self.sampler_config,
+                control=self.control.build(self.net_config.width) if self.control else None,
             )
         if self.weights is not None:
             start_from(model, self.weights, resize=self.resize)
@@ -95,7 +102,9 @@ class DiffusionModule(L.LightningModule):
 
     @torch.no_grad()
     def encode_latents(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
-        return self.tokenizer.encode(video)
+        if not self.frame_by_frame:
+            return self.tokenizer.encode(video)
+        return encode_frames(self.tokenizer, video)
 
     def set_latent_statistics(self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]) -> None:
         self.world_model.set_latent_statistics(mean, std)
@@ -109,7 +118,7 @@ class DiffusionModule(L.LightningModule):
             return batch.latents.float()
         if batch.video is None:
             raise ValueError(f"batch {batch.key}: has neither latents nor video")
-        return self.tokenizer.encode(batch.video)
+        return self.encode_latents(batch.video)
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> Float[Tensor, ""]:
         latents = self.raw_latents(batch)
@@ -139,9 +148,18 @@ class DiffusionModule(L.LightningModule):
 
     def _loss(self, batch: VideoBatch, latents: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
         loss, edm = self.world_model.loss(
-            latents, draws, text=batch.text, fps=batch.fps, padding_mask=batch.padding_mask
+            latents,
+            draws,
+            text=batch.text,
+            fps=batch.fps,
+            padding_mask=batch.padding_mask,
+            controls=self._controls(batch, latents),
         )
         return self._finite(loss, batch), edm
+
+    def _controls(self, batch: VideoBatch, latents: Tensor) -> Controls:
+        ratio = self.tokenizer.config.spatial_compression
+        return Controls.of(batch, (latents.shape[3] * ratio, latents.shape[4] * ratio))
 
     def _finite(self, loss: Tensor, batch: VideoBatch) -> Tensor:
         if not bool(torch.isfinite(loss)):
@@ -163,9 +181,14 @@ class DiffusionModule(L.LightningModule):
             text=batch.text,
             fps=batch.fps,
             seed=self.seed,
+            controls=self._controls(batch, latents),
         )
         rows = {"tokenizer": latents, "generated": generated}
-        return {name: self.tokenizer.decode(row).clamp(-1, 1) for name, row in rows.items()}
+        return {name: self.decode_latents(row).clamp(-1, 1) for name, row in rows.items()}
+
+    def decode_latents(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b c t h w"]:
+        decode = decode_frames if self.frame_by_frame else type(self.tokenizer).decode
+        return decode(self.tokenizer, latents)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weight decay acts on matrices only: not on norms, position tables or the loss's u."""
@@ -181,7 +204,8 @@ class DiffusionModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def export_config(self) -> dict[str, Any]:
-        return self.world_model.export_config()
+        frames = {"frame_by_frame": True} if self.frame_by_frame else {}
+        return {**self.world_model.export_config(), **frames}
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.world_model.state_dict()

@@ -55,17 +55,17 @@ def denoise(
     at = Coefficients.at(sigma, sigma_data)
     given = condition.given
     scaled = at.input * noisy
-    mask = channels = None
+    mask, channels = None, [] if condition.ports.channels is None else [condition.ports.channels]
     if given is not None:
         entered = Coefficients.at(given.sigma, sigma_data).input * given.noised
         scaled = torch.where(given.frames, entered, scaled)
-        if net.config.extra_channels:
-            channels = given.last_of(entered)
+        if condition.repeat_last:
+            channels.insert(0, given.last_of(entered))
         mask = given.frames.to(noisy.dtype).expand(-1, -1, -1, *noisy.shape[3:])
     elif net.config.condition_mask:
         mask = noisy.new_zeros(1, 1, *noisy.shape[2:])
-        if net.config.extra_channels:
-            channels = noisy.new_zeros(1, net.config.extra_channels, *noisy.shape[2:])
+        if condition.repeat_last:
+            channels.insert(0, torch.zeros_like(noisy))
     raw: Tensor = net(
         scaled,
         c_noise(sigma),
@@ -74,7 +74,8 @@ def denoise(
         fps=condition.fps,
         padding_mask=condition.padding_mask,
         condition_mask=mask,
-        channels=channels,
+        channels=torch.cat(channels, dim=1) if channels else None,
+        modulation=condition.ports.modulation,
     )
     clean = at.skip * noisy + at.out * raw.float()
     return clean if given is None else torch.where(given.frames, given.clean, clean)

@@ -23,7 +23,7 @@ from openwfm.diffusion.dit import Block, DiT, Grid
 from openwfm.diffusion.fused import BlockWeights, Modulations, Rotary, rows, run_block
 from openwfm.diffusion.precondition import c_noise
 from openwfm.nn.attention import BranchKeys, Keys
-from openwfm.nn.modulation import LowRankModulation, modulated_norm
+from openwfm.nn.modulation import LowRankModulation, add_modulation, modulated_norm
 
 FOLDED_BYTES = 2**28  # rotary tables of all blocks are kept up to this size, else folded anew
 PACKED_BYTES = 2**30  # weights are copied into oneDNN's layout up to this size
@@ -180,8 +180,7 @@ class Runtime:
 
     def _compute(self, levels: Tensor, port: Tensor | None) -> list[Modulations]:
         """Of every block, then of the final layer."""
-        embedding, shared = self.net.level(levels)
-        shared = shared if port is None else shared + port
+        embedding, shared = add_modulation(self.net.level(levels), port)
         activated = F.silu(embedding)
         if len(activated) != len(shared):
             activated = activated.expand(len(shared), -1)

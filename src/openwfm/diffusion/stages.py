@@ -6,6 +6,7 @@ and the ratios of the rotary embedding. Everything else is loaded strictly.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openwfm.diffusion.config import DiTConfig
-from openwfm.diffusion.model import DiffusionWorldModel, load_world_model
+from openwfm.diffusion.model import DiffusionWorldModel
+from openwfm.diffusion.published import load_world_model
 from openwfm.weights import load_strict
 
 SIZE_FIELDS = ("max_size", "rope_scale")
@@ -33,9 +35,15 @@ def start_from(model: DiffusionWorldModel, folder: Path | str, *, resize: bool) 
     With ``resize`` the networks may differ in `SIZE_FIELDS`. Raises ValueError naming the fields
     that differ and must not.
     """
-    published = load_world_model(folder)
+    control = model.control
+    readers = {} if control is None else {control.kind: type(control).read}
+    published = load_world_model(folder, readers)
     own, found = model.net.config, published.net.config
-    names = differing(own, found, SIZE_FIELDS if resize else ())
+    added = 0 if control is None or published.control is not None else control.channels
+    free = (*(SIZE_FIELDS if resize else ()), *(("extra_channels",) if added else ()))
+    names = differing(own, found, free)
+    if added and own.extra_channels - added != found.extra_channels:
+        names.append("extra_channels")
     if names:
         hint = "" if resize or differing(own, found, SIZE_FIELDS) else "; set model.resize=true"
         pairs = ", ".join(
@@ -47,7 +55,20 @@ def start_from(model: DiffusionWorldModel, folder: Path | str, *, resize: bool) 
     if resize:
         for name in set(TABLES) & set(wanted):
             tensors[name] = resize_table(tensors[name], len(wanted[name]))
+    if added:
+        tensors["net.patch_in.weight"] = widened(tensors["net.patch_in.weight"], own, added)
+    if control is not None and published.control is None:
+        tensors |= {f"control.{name}": t for name, t in control.state_dict().items()}
     load_strict(model, tensors, str(folder))
+
+
+def widened(weight: Float[Tensor, "d i"], config: DiTConfig, added: int) -> Float[Tensor, "d j"]:
+    """The patch embedding of a network with ``added`` more extra channels, zero for those: it
+    computes what it did. They are the last of the extra channels, before all that follows."""
+    volume = math.prod(config.patch)
+    before = config.in_channels + int(config.condition_mask) + config.extra_channels - added
+    head, tail = weight[:, : before * volume], weight[:, before * volume :]
+    return torch.cat((head, weight.new_zeros(len(weight), added * volume), tail), dim=1)
 
 
 def differing(own: DiTConfig, found: DiTConfig, free: tuple[str, ...]) -> list[str]:

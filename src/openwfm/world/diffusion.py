@@ -15,6 +15,7 @@ from torch import Tensor
 from openwfm.diffusion import DiffusionWorldModel, load_world_model
 from openwfm.diffusion.config import SamplerConfig
 from openwfm.files import read_json, sha256_file
+from openwfm.posttraining import CONTROLS
 from openwfm.randomness import derive_seed
 from openwfm.shapes import LatentFrames
 from openwfm.text import TextEncoder, embed_prompts, text_encoder
@@ -35,7 +36,7 @@ class DiffusionWorld(World):
 
     @classmethod
     def read(cls, folder: Path, *, device: torch.device | str = "cpu") -> DiffusionWorld:
-        model = load_world_model(folder).to(device).requires_grad_(False)
+        model = load_world_model(folder, CONTROLS).to(device).requires_grad_(False)
         tokenizer = load_tokenizer(folder / "tokenizer").to(device).eval().requires_grad_(False)
         config = model.conditioner.config
         data = read_json(folder / CONFIG).get("data") or {}
