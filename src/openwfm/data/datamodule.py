@@ -144,6 +144,8 @@ class ShardDataModule(lightning.LightningDataModule):
         """Windows of a split; those for training are followed by images."""
         config, index, frames = self.config, self._open(), self.frames(split)
         windows = self.windows(split)
+        if split != "train" or self.latents is None:
+            assert frames.frames  # decoded here and not in every worker
         if split != "train":
             return WindowDataset(replace(config, flip=0.0), index, frames, windows)
         windows += self.images()
