@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 from openwfm.benchmarks.diffusion_peer import GUIDANCE, Shape, network, ours, run_inputs, theirs
@@ -29,12 +28,12 @@ def sample_once(config: DiTConfig, shape: Shape, peer: bool) -> float:
     other, net = (_network(config, peer) for _ in range(2))
     sampler = SamplerConfig(num_steps=STEPS, guidance=GUIDANCE)
     run(other, sampler, run_inputs(config, (shape[0], 1, 2, 2), (41, 512), 0))
-    del other
     inputs = run_inputs(config, shape, (41, 512), 0)
-    gc.collect()
     memory = Peak()
     run(net, sampler, inputs)
-    return memory.mib()
+    peak = memory.mib()
+    del other  # not before: its memory would be used again, and not be counted
+    return peak
 
 
 def _network(config: DiTConfig, peer: bool) -> Any:
