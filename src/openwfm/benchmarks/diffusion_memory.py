@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from typing import Any
 
 from openwfm.benchmarks.diffusion_peer import GUIDANCE, Shape, network, ours, run_inputs, theirs
@@ -29,11 +31,12 @@ def sample_once(config: DiTConfig, shape: Shape, peer: bool) -> float:
     sampler = SamplerConfig(num_steps=STEPS, guidance=GUIDANCE)
     run(other, sampler, run_inputs(config, (shape[0], 1, 2, 2), (41, 512), 0))
     inputs = run_inputs(config, shape, (41, 512), 0)
+    del other
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # memory that is free already would be used uncounted
     memory = Peak()
     run(net, sampler, inputs)
-    peak = memory.mib()
-    del other  # not before: its memory would be used again, and not be counted
-    return peak
+    return memory.mib()
 
 
 def _network(config: DiTConfig, peer: bool) -> Any:
