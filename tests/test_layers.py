@@ -58,7 +58,6 @@ ALLOWED: dict[str, set[str]] = {
         "interop",
         "simulation",
         "curation",
-        "world",
         "evaluation",
     },
 }
