@@ -169,9 +169,7 @@ def test_a_long_video_comes_window_by_window(folder):
     sampling = Sampling(temperature=2.0, top_p=1.0)
     parts = list(world.stream(video[:, :9], sampling=sampling, **options))
     assert [part.shape[1] for part in parts] == [9] + [8] * 5
-    torch.testing.assert_close(
-        torch.cat(parts, 1)[:, 9:], made.video[:, 9:], rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(torch.cat(parts, 1)[:, 9:], made.video[:, 9:], rtol=1e-4, atol=1e-4)
     world.decode_with(keep=1)
     other = world.generate(frames=video[:, :9], fps=24.0, **options).provenance
     assert other["sliding_window"]["windows"] == [

@@ -84,7 +84,9 @@ def test_every_position_equals_the_full_forward(name, kind, chunks):
     for batch in (1, 3):
         tokens, keys = random_tokens(config, batch, 24), keys_of(network, batch, null_tokens=7)
         decoder, cache = made(kind, network), KeyValueCache(config, batch=batch)
-        found = [decoder.hidden(part, context=keys, cache=cache) for part in tokens.split(chunks, 1)]
+        found = [
+            decoder.hidden(part, context=keys, cache=cache) for part in tokens.split(chunks, 1)
+        ]
         hidden = torch.cat(found, 1)
         torch.testing.assert_close(
             hidden, network.hidden(tokens, context=keys), rtol=1e-5, atol=1e-5
@@ -141,7 +143,7 @@ def test_prompts_and_the_module_share_the_cache(kind):
     network = random_network(config)
     tokens, keys = random_tokens(config, 2, 109), keys_of(network, 2)
     decoder, cache = made(kind, network), KeyValueCache(config, batch=2)
-    assert 2 * 90 > MOST_TOKENS
+    assert MOST_TOKENS < 2 * 90
     parts = [
         decoder.hidden(tokens[:, :90], context=keys, cache=cache),
         decoder.hidden(tokens[:, 90:95], context=keys, cache=cache),
@@ -211,7 +213,9 @@ def test_wrong_input_is_the_modules_error():
         with pytest.raises((IndexError, ValueError)):
             decoder.hidden(torch.tensor([[99], [0]]), context=keys_of(network, 2), cache=cache)
     with pytest.raises(ValueError, match="context: 3 sequences: must be 2"):
-        decoder.hidden(random_tokens(network.config, 2, 1), context=keys_of(network, 3), cache=cache)
+        decoder.hidden(
+            random_tokens(network.config, 2, 1), context=keys_of(network, 3), cache=cache
+        )
     assert cache.length == 0
 
 
@@ -222,7 +226,9 @@ def test_what_decodes_where(monkeypatch):
     assert decoder_for(half) is half
     with pytest.raises(ValueError, match=r"decoding.precision=int8: needs a network in fp32"):
         decoder_for(half, DecodingConfig(precision="int8"))
-    with pytest.raises(ValueError, match="decoding.precision=int4: must be one of fp32, bf16, int8"):
+    with pytest.raises(
+        ValueError, match="decoding.precision=int4: must be one of fp32, bf16, int8"
+    ):
         DecodingConfig(precision="int4")
     with pytest.raises(ValueError, match="decoding.keep=0"):
         DecodingConfig(keep=0)

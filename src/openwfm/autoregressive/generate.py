@@ -56,9 +56,7 @@ class DraftLength:
 
     def next(self) -> int:
         a = min(self.chance, 0.999)
-        gains = [
-            (1 - a ** (k + 1)) / (1 - a) / (1 + self.cost * k) for k in range(self.most + 1)
-        ]
+        gains = [(1 - a ** (k + 1)) / (1 - a) / (1 + self.cost * k) for k in range(self.most + 1)]
         return gains.index(max(gains))
 
     def update(self, drafted: int, accepted: int) -> None:

@@ -23,9 +23,7 @@ class NativeDecoder:
     Results do not depend on the number of threads, which is torch's.
     """
 
-    def __init__(
-        self, network: Transformer, precision: Precision, library: ctypes.CDLL
-    ) -> None:
+    def __init__(self, network: Transformer, precision: Precision, library: ctypes.CDLL) -> None:
         self.network, self.config, self.library = network, network.config, library
         self.kind, self.rows = KINDS[precision], Rows(network.config)
         # What the pointers point to lives as long as the decoder.
@@ -68,9 +66,7 @@ class NativeDecoder:
             matrices |= {"cross_q": cross.q.weight, "cross_out": cross.out.weight}
         found = {name: self._pointer(weight) for name, weight in norms.items()}
         for name, weight in matrices.items():
-            found[name], found[f"{name}_scale"] = self._matrix(
-                f"{index}/{name}", weight, precision
-            )
+            found[name], found[f"{name}_scale"] = self._matrix(f"{index}/{name}", weight, precision)
         return found
 
     def hidden(
