@@ -188,9 +188,7 @@ def step_bytes(network: Transformer, batch: int, label: str, count: int) -> floa
     return matrices * size + cache
 
 
-def agreement(
-    name: str, network: Transformer, config: AutoregressiveBenchConfig
-) -> dict[str, Any]:
+def agreement(name: str, network: Transformer, config: AutoregressiveBenchConfig) -> dict[str, Any]:
     """The largest difference of logits, relative, and whether greedy tokens are the same."""
     qwen = twin(network, "Qwen3")
     generator = torch_generator(config.seed, "bench/agreement")
@@ -207,15 +205,15 @@ def agreement(
             logits = decoder.logits(torch.cat(steps, 1))
         found, _ = ours(network, decoding)(prompt, config.num_tokens)
         row |= {
-            f"{label.split()[0]}_difference": float((logits - expected).abs().max() / expected.abs().max()),
+            f"{label.split()[0]}_difference": float(
+                (logits - expected).abs().max() / expected.abs().max()
+            ),
             f"{label.split()[0]}_same": bool(torch.equal(found, reference)),
         }
     return row
 
 
-def by_position(
-    network: Transformer, config: AutoregressiveBenchConfig
-) -> list[dict[str, Any]]:
+def by_position(network: Transformer, config: AutoregressiveBenchConfig) -> list[dict[str, Any]]:
     """Medians over 32 steps from each position: flat but for the attention to what is there."""
     starts = (0, 128, 512) if config.quick else (0, 128, 256, 512, 1024, 1984)
     rows = []

@@ -60,7 +60,8 @@ def twin(network: Transformer, family: str) -> Any:
 
 def renamed(network: Transformer) -> dict[str, Tensor]:
     """Our weights under transformers' names."""
-    config, found = network.config, {}
+    config = network.config
+    found: dict[str, Tensor] = {}
     size = config.head_dim
     parts = [config.num_heads * size, config.num_kv_heads * size, config.num_kv_heads * size]
     ours = network.state_dict()

@@ -140,9 +140,9 @@ class AutoregressiveWorld(World):
         """Pixels in [-1, 1], latent frame by latent frame, each as soon as its last token is drawn.
 
         First those of the given ``frames`` (n = 1 + ratio·k), then the future up to ``num_frames``;
-        they are those of `predict`, but that given frames come back decoded. Beyond ``net.grid`` they
-        come window by window, in memory that does not grow. Raises ValueError for frame counts
-        that do not fit.
+        they are those of `predict`, but that given frames come back decoded. Beyond ``net.grid``
+        they come window by window, in memory that does not grow. Raises ValueError for frame
+        counts that do not fit.
         """
         facts, model = self.facts, self.model
         num_frames = facts.num_frames if num_frames is None else num_frames

@@ -10,6 +10,10 @@
 #include <cstring>
 #include <vector>
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
 namespace openwfm {
 
 #ifdef __AVX512F__
@@ -26,6 +30,28 @@ typedef uint16_t Half __attribute__((vector_size(kLanes * 2)));
 typedef int8_t Byte __attribute__((vector_size(kLanes)));
 
 inline Vector load(const float* p) { Vector v; std::memcpy(&v, p, sizeof v); return v; }
+
+// GCC 12 widens small integers lane by lane, which costs more than reading fp32: hence intrinsics.
+#if defined(__AVX512F__)
+inline Vector load(const uint16_t* p) {
+  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+}
+inline Vector load(const int8_t* p) {
+  const __m128i byte = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return (Vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(byte));
+}
+inline float total(Vector v) { return _mm512_reduce_add_ps((__m512)v); }
+#elif defined(__AVX2__)
+inline Vector load(const uint16_t* p) {
+  const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return (Vector)_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16);
+}
+inline Vector load(const int8_t* p) {
+  const __m128i byte = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return (Vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(byte));
+}
+#else
 inline Vector load(const uint16_t* p) {
   Half h;
   std::memcpy(&h, p, sizeof h);
@@ -36,6 +62,15 @@ inline Vector load(const int8_t* p) {
   std::memcpy(&b, p, sizeof b);
   return __builtin_convertvector(__builtin_convertvector(b, Whole), Vector);
 }
+#endif
+#ifndef __AVX512F__
+inline float total(Vector v) {
+  float sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += v[lane];
+  return sum;
+}
+#endif
+
 inline float single(const float* p) { return *p; }
 inline float single(const int8_t* p) { return *p; }
 inline float single(const uint16_t* p) {
@@ -60,8 +95,7 @@ inline void dots(const T* w, const float* x, int64_t k, float (&found)[kRows][kT
   }
   for (int r = 0; r < R; ++r)
     for (int m = 0; m < M; ++m) {
-      float sum = 0;
-      for (int lane = 0; lane < kLanes; ++lane) sum += sums[r][m][lane];
+      float sum = total(sums[r][m]);
       for (int64_t j = i; j < k; ++j) sum += single(w + r * k + j) * x[m * k + j];
       found[r][m] = sum;
     }

@@ -81,8 +81,8 @@ def build(folder: Path) -> Path:
     Raises OSError without a compiler, CalledProcessError when it fails.
     """
     named = os.environ.get("CXX", "").split()
-    compiler = named or next(([name] for name in COMPILERS if shutil.which(name)), None)
-    if compiler is None:
+    compiler = named or [name for name in COMPILERS if shutil.which(name)][:1]
+    if not compiler:
         raise FileNotFoundError(f"no C++ compiler: looked for $CXX, {', '.join(COMPILERS)}")
     source = Path(__file__).parent
     version = _output([*compiler, "--version"])
