@@ -43,7 +43,6 @@ class TextConfig:
 class StepDraws:
     """All random numbers of one training step."""
 
-    num_given: Int[Tensor, " b"]
     keep_text: Bool[Tensor, " b"]
 
 
@@ -83,11 +82,8 @@ class AutoregressiveWorldModel(nn.Module):
         return self.net.config
 
     def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
-        config = self.objective
-        given = torch.randint(
-            config.min_frames, config.max_frames + 1, (batch,), generator=generator
-        )
-        return StepDraws(given, torch.rand(batch, generator=generator) >= config.text_dropout)
+        keep_text = torch.rand(batch, generator=generator) >= self.objective.text_dropout
+        return StepDraws(keep_text)
 
     def sequence(self, indices: Int[Tensor, "b f y x"]) -> Int[Tensor, "b n"]:
         """Tokens in the order of the network, their begin first where there is one.
@@ -112,16 +108,32 @@ class AutoregressiveWorldModel(nn.Module):
         *,
         text: Float[Tensor, "b n d"] | None,
     ) -> NextTokenLoss:
-        frames = indices.shape[1]
+        logits = self.net.logits(self.hidden(indices, draws, text=text))
+        return next_token_loss(
+            logits,
+            indices.flatten(1),
+            self.counted(indices),
+            self.config.frame_tokens,
+            self.objective.z_loss,
+        )
+
+    def hidden(
+        self,
+        indices: Int[Tensor, "b f y x"],
+        draws: StepDraws,
+        *,
+        text: Float[Tensor, "b n d"] | None,
+    ) -> Float[Tensor, "b m d"]:
+        """What foresees the last m tokens of clips: all of them with a begin of video, else all
+        but the first."""
         sequence = self.sequence(indices)
         context = self.context(text, draws.keep_text.to(indices.device))
-        logits = self.net(sequence[:, :-1], context=context)
-        counted = counted_targets(
-            draws.num_given.to(indices.device), self.config.frame_tokens, frames
-        )
-        return next_token_loss(
-            logits, indices.flatten(1), counted, self.config.frame_tokens, self.objective.z_loss
-        )
+        return self.net.hidden(sequence[:, :-1], context=context)
+
+    def counted(self, indices: Int[Tensor, "b f y x"]) -> Bool[Tensor, "b n"]:
+        """Which tokens of clips are predicted."""
+        given = torch.full((len(indices),), self.objective.min_frames, device=indices.device)
+        return counted_targets(given, self.config.frame_tokens, indices.shape[1])
 
     def context(
         self, text: Float[Tensor, "b n d"] | None, keep: Bool[Tensor, " b"] | None = None

@@ -122,16 +122,8 @@ class AutoregressiveModule(L.LightningModule):
         return found.loss
 
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
-        """The number of given frames depends on the clip's key alone, so that epochs compare."""
-        generators = [
-            torch_generator(self.seed, "val/draws", fingerprint((key,))) for key in batch.key
-        ]
-        parts = [self.world_model.draw(1, generator) for generator in generators]
-        draws = StepDraws(
-            torch.cat([part.num_given for part in parts]),
-            torch.ones(len(batch), dtype=torch.bool),
-        )
-        found = self._loss(batch, draws)
+        """With every prompt, so that epochs compare."""
+        found = self._loss(batch, StepDraws(torch.ones(len(batch), dtype=torch.bool)))
         options: dict[str, Any] = {"batch_size": len(batch), "sync_dist": True}
         self.log("val/loss", found.loss, prog_bar=True, **options)
         self.log("val/cross_entropy", found.cross_entropy, **options)
