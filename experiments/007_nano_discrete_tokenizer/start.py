@@ -72,7 +72,9 @@ def main(arguments: list[str]) -> None:
         ("to_latents", down, -middle @ down),
         ("from_latents", up, aim - codes.mean(0) @ up),
     ):
-        tensors[f"{name}.weight"] = matrix.T.float().reshape(new.get_parameter(f"{name}.weight").shape)
+        tensors[f"{name}.weight"] = matrix.T.float().reshape(
+            new.get_parameter(f"{name}.weight").shape
+        )
         tensors[f"{name}.bias"] = bias.float()
     new.load_state_dict(tensors)
     error = (codes - codes.mean(0)) @ up - (target - aim)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from openwfm.autoregressive.cache import KeyValueCache
@@ -24,6 +24,13 @@ class Drafter(Protocol):
     def propose(self, tokens: Int[Tensor, " n"], count: int) -> Int[Tensor, " k"]:
         """At most ``count`` tokens after ``tokens`` (the sequence so far, its begin included)."""
         ...
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A drafter that looks at the network: at what foresaw the last token, before it is asked."""
+
+    def observe(self, hidden: Float[Tensor, " d"]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -109,16 +116,22 @@ def speculate_tokens(
     sequence = torch.empty(prompt.shape[1] + count, dtype=torch.long, device=prompt.device)
     end = prompt.shape[1]
     sequence[:end] = prompt[0]
-    logits = network(prompt, context=keys, cache=cache, last_only=True)[0, -1]
+    hidden = network.hidden(prompt, context=keys, cache=cache)
+    logits = network.logits(hidden, last_only=True)[0, -1]
+    seen = hidden[0, -1]
     sequence[end] = draw(probabilities(logits, sampler), generator)
     end += 1
     while end < len(sequence):
         room = min(num_drafts, len(sequence) - end - 1)
+        if room and isinstance(drafter, Observer):
+            drafter.observe(seen)
         drafts = drafter.propose(sequence[:end], room) if room else sequence[:0]
         step = torch.cat((sequence[end - 1 : end], drafts))
-        logits = network(step[None], context=keys, cache=cache)[0]
+        hidden = network.hidden(step[None], context=keys, cache=cache)
+        logits = network.logits(hidden)[0]
         accepted, token = accept_drafts(probabilities(logits, sampler), drafts, None, generator)
         cache.rewind(end + accepted)
+        seen = hidden[0, accepted]
         sequence[end : end + accepted] = drafts[:accepted]
         sequence[end + accepted] = token
         end += accepted + 1

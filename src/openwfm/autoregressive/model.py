@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from openwfm.autoregressive.config import TransformerConfig, YarnConfig
 from openwfm.autoregressive.generate import generate_tokens
+from openwfm.autoregressive.medusa import MedusaConfig, MedusaDrafter, MedusaHeads
 from openwfm.autoregressive.objective import (
     NextTokenConfig,
     NextTokenLoss,
@@ -61,6 +62,7 @@ class AutoregressiveWorldModel(nn.Module):
         sampler: SamplerConfig,
         text: TextConfig,
         tokenizer_sha256: str,
+        medusa: MedusaConfig | None = None,
     ) -> None:
         super().__init__()
         if (text.encoder == "none") != (net.context_width is None):
@@ -74,12 +76,19 @@ class AutoregressiveWorldModel(nn.Module):
                 "(nothing foresees the first token)"
             )
         self.net = Transformer(net)
+        self.medusa = None if medusa is None else MedusaHeads(net.width, medusa)
         self.objective, self.sampler, self.text = objective, sampler, text
         self.tokenizer_sha256 = tokenizer_sha256
 
     @property
     def config(self) -> TransformerConfig:
         return self.net.config
+
+    def drafter(self) -> MedusaDrafter:
+        """For `speculate_tokens`. Raises ValueError for a model without Medusa heads."""
+        if self.medusa is None:
+            raise ValueError("medusa: null: these weights have no heads; train some (model.medusa)")
+        return MedusaDrafter(self.medusa, self.net)
 
     def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
         keep_text = torch.rand(batch, generator=generator) >= self.objective.text_dropout
@@ -101,22 +110,6 @@ class AutoregressiveWorldModel(nn.Module):
         begin = tokens.new_full((len(tokens), 1), self.config.vocabulary)
         return torch.cat((begin, tokens), dim=1)
 
-    def loss(
-        self,
-        indices: Int[Tensor, "b f y x"],
-        draws: StepDraws,
-        *,
-        text: Float[Tensor, "b n d"] | None,
-    ) -> NextTokenLoss:
-        logits = self.net.logits(self.hidden(indices, draws, text=text))
-        return next_token_loss(
-            logits,
-            indices.flatten(1),
-            self.counted(indices),
-            self.config.frame_tokens,
-            self.objective.z_loss,
-        )
-
     def hidden(
         self,
         indices: Int[Tensor, "b f y x"],
@@ -129,6 +122,18 @@ class AutoregressiveWorldModel(nn.Module):
         sequence = self.sequence(indices)
         context = self.context(text, draws.keep_text.to(indices.device))
         return self.net.hidden(sequence[:, :-1], context=context)
+
+    def loss(
+        self, indices: Int[Tensor, "b f y x"], hidden: Float[Tensor, "b m d"]
+    ) -> NextTokenLoss:
+        """Of clips and what `hidden` made of them."""
+        return next_token_loss(
+            self.net.logits(hidden),
+            indices.flatten(1),
+            self.counted(indices),
+            self.config.frame_tokens,
+            self.objective.z_loss,
+        )
 
     def counted(self, indices: Int[Tensor, "b f y x"]) -> Bool[Tensor, "b n"]:
         """Which tokens of clips are predicted."""
@@ -207,6 +212,7 @@ class AutoregressiveWorldModel(nn.Module):
             "sampler": asdict(self.sampler),
             "text": asdict(self.text),
             "tokenizer_sha256": self.tokenizer_sha256,
+            "medusa": None if self.medusa is None else asdict(self.medusa.config),
         }
 
 
@@ -222,7 +228,9 @@ def load_autoregressive_model(folder: Path | str) -> AutoregressiveWorldModel:
     net = dict(config["net"])
     if net.get("yarn") is not None:
         net["yarn"] = YarnConfig(**net["yarn"])
+    medusa = config.get("medusa")  # weights from before there were heads do without the key
     model = AutoregressiveWorldModel(
+        medusa=None if medusa is None else read_fields(MedusaConfig, medusa, source),
         net=read_fields(TransformerConfig, net, source),
         objective=read_fields(NextTokenConfig, config["objective"], source),
         sampler=read_fields(SamplerConfig, config["sampler"], source),
