@@ -119,16 +119,14 @@ class AutoregressiveModule(L.LightningModule):
         position = (self.global_step, self.global_rank, fingerprint(batch.key))
         generator = torch_generator(self.seed, "train/draws", *position)
         draws = self.world_model.draw(len(batch), generator)
-        return self._loss(batch, draws, "train", prog_bar=True)
+        return self._loss(batch, draws, "train")
 
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
         """With every prompt, so that epochs compare."""
         draws = StepDraws(torch.ones(len(batch), dtype=torch.bool))
-        self._loss(batch, draws, "val", sync_dist=True)
+        self._loss(batch, draws, "val")
 
-    def _loss(
-        self, batch: VideoBatch, draws: StepDraws, stage: str, **options: bool
-    ) -> Float[Tensor, ""]:
+    def _loss(self, batch: VideoBatch, draws: StepDraws, stage: str) -> Float[Tensor, ""]:
         model, indices = self.world_model, self.indices(batch)
         hidden = model.hidden(indices, draws, text=batch.text)
         found = model.loss(indices, hidden)
@@ -146,11 +144,11 @@ class AutoregressiveModule(L.LightningModule):
                 f"loss={float(loss.detach())} at step {self.global_step} with clips "
                 f"{', '.join(batch.key)}: must be finite; lower optimizer.lr or inspect the clips"
             )
-        self.log(f"{stage}/loss", loss, batch_size=len(batch), **options)
-        options.pop("prog_bar", None)
+        options: dict[str, Any] = {"batch_size": len(batch), "sync_dist": stage == "val"}
+        self.log(f"{stage}/loss", loss, prog_bar=True, **options)
         for name, value in values.items():
             if bool(torch.isfinite(value)):
-                self.log(f"{stage}/{name}", value, batch_size=len(batch), **options)
+                self.log(f"{stage}/{name}", value, **options)
         return loss
 
     @torch.no_grad()

@@ -35,3 +35,22 @@ def warmup_cosine(
             step, warmup_steps=warmup_steps, max_steps=max_steps, final_fraction=final_fraction
         ),
     )
+
+
+def linear_to_zero(optimizer: Optimizer, *, warmup_steps: int, max_steps: int) -> LambdaLR:
+    """A cool-down: linear from 1/warmup to 1, then linear to 0 at ``max_steps``.
+
+    Raises ValueError when the warm-up is not shorter than the run.
+    """
+    if not 0 <= warmup_steps < max_steps:
+        raise ValueError(
+            f"scheduler.warmup_steps={warmup_steps}: must be in 0..max_steps-1 "
+            f"(max_steps={max_steps})"
+        )
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        return max(0.0, (max_steps - step) / (max_steps - warmup_steps))
+
+    return LambdaLR(optimizer, factor)
