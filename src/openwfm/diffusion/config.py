@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from openwfm.nn.rope import axis_dims
+
+
+def added(default: Any) -> Any:
+    """A field that older published weights lack; its default is what they were."""
+    return field(default=default, metadata={"added": True})
 
 
 def _positive(prefix: str, values: dict[str, float | int]) -> None:
@@ -24,12 +30,19 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{key}={value}: must be one of {', '.join(allowed)}")
 
 
+POSITIONS = ("learnable", "sincos", "none")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig:
-    """The network. Input channels are [latent | condition mask | extra | padding mask].
+    """The network. Input channels are [latent | condition mask | extra | codes | padding mask |
+    view].
 
-    ``rope_scale`` are the NTK ratios of time, rows and columns; ``max_size`` bounds latent frames,
-    rows and columns (before patchify) and sizes the learnable position tables.
+    ``rope_scale`` are the NTK ratios of time, rows and columns; ``max_size`` bounds latent frames
+    (of a view), rows and columns (before patchify) and sizes the learnable position tables.
+    ``rope_dtype`` bfloat16 repeats the rounding of the released code (`openwfm.nn.rope`).
+    ``num_views`` above 1 makes a multi-view network (`openwfm.diffusion.views`); ``codebook`` above
+    0 one that is conditioned on discrete tokens (`openwfm.diffusion.codes`).
     """
 
     in_channels: int = 16
@@ -49,6 +62,11 @@ class DiTConfig:
     base_fps: float = 24.0
     position_embedding: str = "learnable"
     zero_init_output: bool = False
+    rope_dtype: str = added("float32")
+    num_views: int = added(1)
+    view_channels: int = added(0)
+    codebook: int = added(0)
+    code_channels: int = added(0)
 
     def __post_init__(self) -> None:
         for name in ("patch", "rope_scale", "max_size"):
@@ -57,7 +75,7 @@ class DiTConfig:
                 raise ValueError(f"net.{name}={value}: must be three positive numbers (t, h, w)")
             object.__setattr__(self, name, value)
         names = ["in_channels", "out_channels", "width", "num_blocks", "num_heads", "mlp_ratio"]
-        names += ["text_width", "adaln_rank", "base_fps"]
+        names += ["text_width", "adaln_rank", "base_fps", "num_views"]
         _positive("net", {name: getattr(self, name) for name in names})
         if self.extra_channels < 0:
             raise ValueError(f"net.extra_channels={self.extra_channels}: must not be negative")
@@ -69,7 +87,15 @@ class DiTConfig:
         for size, patch in zip(self.max_size, self.patch, strict=True):
             if size % patch:
                 raise ValueError(f"net.max_size={self.max_size}: must divide by patch={self.patch}")
-        _one_of("net.position_embedding", self.position_embedding, ("learnable", "none"))
+        _one_of("net.position_embedding", self.position_embedding, POSITIONS)
+        _one_of("net.rope_dtype", self.rope_dtype, ("float32", "bfloat16"))
+        for name, wanted, why in (
+            ("view_channels", self.num_views > 1, f"net.num_views={self.num_views}"),
+            ("code_channels", self.codebook > 0, f"net.codebook={self.codebook}"),
+        ):
+            if (value := getattr(self, name)) < 0 or (value > 0) != wanted:
+                rule = "must be positive" if wanted else "must be 0"
+                raise ValueError(f"net.{name}={value}: {rule} with {why}")
 
     @property
     def head_dim(self) -> int:
@@ -79,7 +105,9 @@ class DiTConfig:
     def input_channels(self) -> int:
         """Channels that reach the patch embedding, ports included."""
         masks = int(self.condition_mask) + int(self.padding_mask)
-        return self.in_channels + self.extra_channels + masks
+        return (
+            self.in_channels + self.extra_channels + self.code_channels + self.view_channels + masks
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +171,9 @@ SOLVERS = ("euler", "heun", "res_2ab")
 class SamplerConfig:
     """Solver, sigma grid and guidance: out = cond + guidance·(cond - uncond); 0 is off.
 
-    ``condition_sigma`` is the noise put on given frames.
+    ``condition_sigma`` is the noise put on given frames. ``final`` is where the last step ends:
+    ``zero`` (there the sample is x0 itself), or ``sigma_min``, as diffusers' pipelines configure it
+    (their last evaluation is then without effect, and is left out here).
     """
 
     kind: str = "euler"
@@ -153,9 +183,11 @@ class SamplerConfig:
     rho: float = 7.0
     guidance: float = 7.0
     condition_sigma: float = 0.001
+    final: str = added("zero")
 
     def __post_init__(self) -> None:
         _one_of("sampler.kind", self.kind, SOLVERS)
+        _one_of("sampler.final", self.final, ("zero", "sigma_min"))
         names = ("num_steps", "sigma_min", "sigma_max", "rho", "condition_sigma")
         _positive("sampler", {name: getattr(self, name) for name in names})
         if self.sigma_min >= self.sigma_max:

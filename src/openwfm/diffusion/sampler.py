@@ -48,6 +48,8 @@ def sample(
     x = noise.float() * sigmas[0]
     previous: tuple[Tensor, float] | None = None
     pairs = list(zip(sigmas, [*sigmas[1:], 0.0], strict=True))
+    if config.final == "sigma_min":
+        pairs.pop()
     for sigma, target in tqdm(pairs, desc="sample", unit="step", disable=not progress):
         clean = denoise(x, _level(sigma, x)).float()
         x = clean if target == 0 else step(denoise, x, clean, sigma, target, previous)
