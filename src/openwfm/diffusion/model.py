@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from openwfm.diffusion.conditioner import Conditioner, Draws
+from openwfm.diffusion.conditioner import Condition, Conditioner, Draws
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.dit import DiT
 from openwfm.diffusion.noise import frame_factor, log_normal
@@ -142,12 +142,13 @@ class DiffusionWorldModel(nn.Module):
         text: Float[Tensor, "b n d"] | None,
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None = None,
+        codes: Int[Tensor, "b f r c"] | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """(loss, weighted squared error) of raw ``latents``."""
         clean = self.normalise(latents)
         sigma, noise = draws.sigma.to(clean.device), draws.noise.to(clean.device)
         condition = self.conditioner.training(
-            clean, draws.condition, text=text, fps=fps, padding_mask=padding_mask
+            clean, draws.condition, text=text, fps=fps, padding_mask=padding_mask, codes=codes
         )
         noisy = clean + sigma.view(-1, 1, 1, 1, 1) * noise
         sigma_data = self.objective.sigma_data
@@ -185,7 +186,7 @@ class DiffusionWorldModel(nn.Module):
         rows, columns = condition.shape[-2:] if condition is not None else size or (0, 0)
         shape = (channels, num_latent_frames, int(rows), int(columns))
         noise, augment = (
-            self._noise(seed, purpose, len(fps), shape)
+            self.noise(seed, purpose, len(fps), shape)
             for purpose in ("sample/initial", "sample/condition")
         )
         if condition is not None and (condition.ndim != 5 or condition.shape[1] != channels):
@@ -197,12 +198,31 @@ class DiffusionWorldModel(nn.Module):
         filled = self.conditioner.sampling(
             given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)
         )
-        use_guidance = sampler.guidance > 0 and not (text is None and negative_text is None)
+        walk = self.walk(noise, filled, sampler, negative_text, progress=progress, text=text)
+        return self.denormalise(walk)
+
+    def walk(
+        self,
+        noise: Float[Tensor, "b z f y x"],
+        filled: Condition,
+        sampler: SamplerConfig,
+        negative_text: Float[Tensor, "#b m d"] | None = None,
+        *,
+        text: Float[Tensor, "b n d"] | None,
+        progress: bool = False,
+    ) -> Float[Tensor, "b z f y x"]:
+        """From unit ``noise`` to a normalised sample. Guidance needs a prompt or tokens, and a
+        model that was trained without them at times."""
+        config, guidance = self.conditioner.config, sampler.guidance
+        prompted = not (text is None and negative_text is None)
+        use_guidance = guidance > 0 and (prompted or filled.codes is not None)
         if use_guidance:
-            if self.conditioner.config.text_dropout == 0 and negative_text is None:
+            dropout = config.text_dropout if filled.codes is None else config.codes_dropout
+            if dropout == 0 and negative_text is None:
+                what = "text_dropout" if filled.codes is None else "codes_dropout"
                 raise ValueError(
-                    f"sampler.guidance={sampler.guidance}: must be 0 for a model trained with "
-                    "conditioner.text_dropout=0, unless a negative prompt is given"
+                    f"sampler.guidance={guidance}: must be 0 for a model trained with "
+                    f"conditioner.{what}=0, unless a negative prompt is given"
                 )
             negative = None if negative_text is None else self.conditioner.text(negative_text)[0]
             filled = filled.with_unconditional(negative)
@@ -212,17 +232,19 @@ class DiffusionWorldModel(nn.Module):
         def run(x: Tensor, sigma: Tensor) -> Tensor:
             return denoise(self.net, x, sigma, filled, self.objective.sigma_data)
 
-        walk = guided(run, sampler.guidance) if use_guidance else run
-        return self.denormalise(sample(walk, noise, sampler, progress=progress))
+        return sample(
+            guided(run, guidance) if use_guidance else run, noise, sampler, progress=progress
+        )
 
-    def _noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
+    def noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
+        """Unit noise; sample i is that of (seed, i) whatever the batch."""
         generators = [torch_generator(seed, purpose, index) for index in range(count)]
         noise = torch.stack([torch.randn(shape, generator=each) for each in generators])
         return noise.to(self.latent_mean.device)
 
     def export_config(self) -> dict[str, Any]:
         return {
-            "kind": "world",
+            "kind": "decoder" if self.net.config.codebook else "world",
             "family": "diffusion",
             "net": asdict(self.net.config),
             "objective": asdict(self.objective),
@@ -231,9 +253,12 @@ class DiffusionWorldModel(nn.Module):
         }
 
 
-def load_world_model(folder: Path | str) -> DiffusionWorldModel:
-    """The model of a published folder, in eval mode. Raises ValueError when anything differs."""
-    config, tensors = read_weights(folder, kind="world")
+def load_world_model(folder: Path | str, *, kind: str = "world") -> DiffusionWorldModel:
+    """The model of a published folder, in eval mode; ``kind`` decoder is one that reads tokens.
+
+    Raises ValueError when anything differs.
+    """
+    config, tensors = read_weights(folder, kind=kind)
     source = str(Path(folder))
     parts = {"net", "objective", "conditioner", "sampler"}
     if config.get("family") != "diffusion" or not parts <= set(config):

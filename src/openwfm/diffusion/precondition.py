@@ -71,6 +71,7 @@ def denoise(
         padding_mask=condition.padding_mask,
         condition_mask=mask,
         channels=channels,
+        codes=condition.codes,
     )
     clean = at.skip * noisy + at.out * raw.float()
     return clean if given is None else torch.where(given.frames, given.clean, clean)
