@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "autoregressive": {"nn", "data", "tokenizer"},
     "interop": {"nn", "tokenizer", "diffusion", "autoregressive"},
     "world": {"nn", "data", "text", "tokenizer", "diffusion", "autoregressive", "interop"},
-    "evaluation": {"nn", "data", "text", "tokenizer", "diffusion", "world"},
+    "evaluation": {"nn", "data", "text", "tokenizer", "diffusion", "autoregressive", "world"},
     "callbacks": {"data", "world", "evaluation"},
     "benchmarks": {
         "nn",
