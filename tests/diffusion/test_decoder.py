@@ -98,7 +98,7 @@ def trained(folders: dict[str, str]) -> DiffusionModule:
 
 
 def test_it_learns_what_the_tokens_stand_for(trained):
-    """Decoded from their own tokens, clips are nearer to themselves than to each other (one may miss)."""
+    """Decoded from their own tokens, clips are nearer to themselves than to others (but one)."""
     item, model = batch(), trained.world_model
     latents, tokens = trained.raw_latents(item), trained.tokens(item)
     made = decode_codes(model, tokens, size=(4, 4), fps=item.fps, seed=0)

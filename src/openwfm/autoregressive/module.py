@@ -152,26 +152,29 @@ class AutoregressiveModule(L.LightningModule):
         return loss
 
     @torch.no_grad()
-    def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:
-        """Rows to look at: the clips as the tokenizer keeps them, the likeliest token at each
-        place given the true ones before it, and futures drawn freely."""
-        model, indices = self.world_model, self.indices(batch)
+    def sample_tokens(self, batch: VideoBatch) -> dict[str, Int[Tensor, "b f y x"]]:
+        """Rows of tokens: the truth, the likeliest token at each place given the true ones before
+        it, and futures drawn freely."""
+        model, indices = self.world_model, self.indices(batch).long()
         sequence = model.sequence(indices)
         logits = model.net(sequence[:, :-1], context=model.context(batch.text))
-        forced = indices.flatten(1).long().clone()
+        forced = indices.flatten(1).clone()
         forced[:, -logits.shape[1] :] = logits.argmax(-1)
-        count = max(1, self.objective.max_frames)
         free = model.generate(
-            indices[:, :count],
+            indices[:, : max(1, self.objective.max_frames)],
             indices.shape[1],
             text=batch.text,
             generator=torch_generator(self.seed, "samples"),
         )
-        rows = {"tokenizer": indices, "teacher_forced": forced.view_as(indices), "free": free}
-        return {
-            name: self.tokenizer.decode_indices(row.int()).clamp(-1, 1)
-            for name, row in rows.items()
-        }
+        return {"tokenizer": indices, "teacher_forced": forced.view_as(indices), "free": free}
+
+    @torch.no_grad()
+    def decode_tokens(self, tokens: Int[Tensor, "b f y x"]) -> Float[Tensor, "b c t h w"]:
+        return self.tokenizer.decode_indices(tokens.int()).clamp(-1, 1)
+
+    def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:
+        """The rows of `sample_tokens`, decoded."""
+        return {name: self.decode_tokens(row) for name, row in self.sample_tokens(batch).items()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weight decay acts on matrices only: not on norms or embeddings."""
