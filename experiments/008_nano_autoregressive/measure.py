@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from openwfm.autoregressive.generate import (
     Drafter,
@@ -38,11 +39,33 @@ from openwfm.world import Sampling, World
 from openwfm.world.autoregressive import AutoregressiveWorld
 from openwfm.world.world import weights_folder
 
-SEED, TIMED = 0, 24
+SEED, TIMED, FUTURES = 0, 24, 16
 SAMPLINGS = {
     "greedy": Sampling(temperature=0.0),
     "top-p 0.8": Sampling(temperature=1.0, top_p=0.8),
 }
+
+
+class Averaged(AutoregressiveWorld):
+    """The mean of several futures: the guess that a squared error rewards."""
+
+    @torch.inference_mode()
+    def predict(self, frames: Tensor | None, **options: Any) -> Tensor:
+        assert frames is not None
+        given = self.tokenizer.encode_indices(frames)
+        count = int(self.facts.temporal.latent_frames(options["num_frames"]))
+        means = []
+        for number, clip in enumerate(given):
+            made = self.model.generate(
+                clip[None].expand(FUTURES, -1, -1, -1),
+                count,
+                sampler=SamplerConfig(top_p=None),
+                generator=torch_generator(options["seed"], "futures", number),
+            )
+            means.append(self.tokenizer.decode_indices(made.int()).clamp(-1, 1).mean(0))
+        videos = torch.stack(means)
+        videos[:, :, : frames.shape[2]] = frames
+        return videos
 
 
 def speculation(world: AutoregressiveWorld, clips: DrawnClips) -> dict[str, Any]:
@@ -122,6 +145,8 @@ def main(arguments: list[str]) -> None:
         name: evaluate_futures(world, clips, FuturesConfig(seed=SEED, sampling=sampling))
         for name, sampling in SAMPLINGS.items()
     }
+    mean = Averaged(world.model, world.tokenizer, world.facts)
+    reports[f"mean of {FUTURES} futures"] = evaluate_futures(mean, clips, FuturesConfig(seed=SEED))
     best = reports["greedy"]
     best.scores.write_csv(out / "clips.csv")
     write_json(
