@@ -74,10 +74,25 @@ def test_the_loss_is_that_of_each_head_on_counted_targets(network, heads, begin)
                 if target < 12 and counted[row, target]:
                     logits = network.logits(heads(hidden[row, place])[None, head : head + 1])[0]
                     losses.append(F.cross_entropy(logits, tokens[row, target : target + 1]))
-        expected = expected + 0.8 ** (head + 1) * torch.stack(losses).mean()
+        expected = expected + 0.2 * 0.8 ** (head + 1) * torch.stack(losses).mean()
     found = medusa_loss(heads, network, hidden, tokens, counted)
     torch.testing.assert_close(found.loss, expected)
     assert found.accuracy.shape == (4,)
+
+
+def test_alone_the_heads_teach_nothing_else(network, heads):
+    tokens = torch.randint(12, (1, 12), generator=seeded(1))
+    counted = torch.ones(1, 12, dtype=torch.bool)
+    hidden = torch.randn(1, 11, NET.width, generator=seeded(3), requires_grad=True)
+    parts = (heads.merged.weight, hidden, network.unembed.weight)
+    gradients = []
+    for alone in (False, True):
+        found = medusa_loss(heads, network, hidden, tokens, counted, alone=alone)
+        gradients.append(torch.autograd.grad(found.loss, parts, allow_unused=True))
+    torch.testing.assert_close(gradients[0][0], gradients[1][0])
+    assert gradients[0][1].abs().sum() > 0
+    assert gradients[0][2].abs().sum() > 0
+    assert gradients[1][1:] == (None, None)
 
 
 def test_targets_beyond_the_clip_count_nothing(network, heads):
@@ -131,7 +146,7 @@ def test_sampled_output_is_equal_in_distribution(network, heads, seed):
 def test_the_heads_of_a_rhythm_learn_it_and_save_passes():
     """Tokens that repeat every five: heads that foresee four more make five in a pass."""
     torch.manual_seed(0)
-    config = MedusaConfig(num_heads=4, unfrozen_layers=None)
+    config = MedusaConfig(num_heads=4, unfrozen_layers=None, weight=1.0)
     network, heads = Transformer(NET), MedusaHeads(NET.width, config)
     rhythm = torch.tensor([3, 1, 4, 1, 5]).repeat(6)
     tokens = torch.stack([rhythm.roll(shift) for shift in range(5)])
@@ -172,6 +187,8 @@ def test_only_the_last_layers_learn(network):
     ("values", "message"),
     [
         ({"num_heads": 0}, r"medusa\.num_heads=0"),
+        ({"weight": 0.0}, r"medusa\.weight=0\.0"),
+        ({"warmup_steps": -1}, r"medusa\.warmup_steps=-1"),
         ({"decay": 0.0}, r"medusa\.decay=0\.0"),
         ({"decay": 1.5}, r"medusa\.decay=1\.5"),
         ({"unfrozen_layers": -1}, r"medusa\.unfrozen_layers=-1"),

@@ -113,7 +113,11 @@ def test_dropped_prompts_are_no_prompts(tokenizer):
 
 def test_heads_learn_and_what_lies_below_stays(tokenizer, tmp_path):
     start = publish(build(tokenizer), tmp_path / "start")
-    module = build(tokenizer, weights=start, medusa=MedusaConfig(num_heads=3, unfrozen_layers=1))
+    module = build(
+        tokenizer,
+        weights=start,
+        medusa=MedusaConfig(num_heads=3, unfrozen_layers=1, weight=1.0, warmup_steps=5),
+    )
     loader: DataLoader[Any] = DataLoader([batch(17)], batch_size=None)
     trainer = L.Trainer(
         max_steps=40, val_check_interval=40, check_val_every_n_epoch=None, accelerator="cpu",

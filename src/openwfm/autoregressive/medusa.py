@@ -22,18 +22,25 @@ from openwfm.autoregressive.transformer import Transformer
 class MedusaConfig:
     """``num_heads`` foresee the tokens 2, 3, … ahead (the paper chose 9).
 
-    In training head k of 1, 2, … weighs ``decay``^k beside the network's own loss, and of the
-    network only the last ``unfrozen_layers`` layers, the norm and the unembedding learn (None: all
-    of it).
+    In training head k of 1, 2, … weighs ``weight``·``decay``^k beside the network's own loss, and
+    of the network only the last ``unfrozen_layers`` layers, the norm and the unembedding learn
+    (None: all of it). For the first ``warmup_steps`` heads teach nothing but themselves: untrained ones
+    would spoil what lies below (ours, after Medusa-2).
     """
 
     num_heads: int = 9
     decay: float = 0.8
+    weight: float = 0.2
+    warmup_steps: int = 0
     unfrozen_layers: int | None = 2
 
     def __post_init__(self) -> None:
         if self.num_heads < 1:
             raise ValueError(f"medusa.num_heads={self.num_heads}: must be at least 1")
+        if not self.weight > 0:
+            raise ValueError(f"medusa.weight={self.weight}: must be positive")
+        if self.warmup_steps < 0:
+            raise ValueError(f"medusa.warmup_steps={self.warmup_steps}: must be at least 0")
         if not 0 < self.decay <= 1:
             raise ValueError(f"medusa.decay={self.decay}: must be in (0, 1]")
         if self.unfrozen_layers is not None and self.unfrozen_layers < 0:
@@ -74,19 +81,24 @@ def medusa_loss(
     hidden: Float[Tensor, "b m d"],
     tokens: Int[Tensor, "b n"],
     counted: Bool[Tensor, "b n"],
+    *,
+    alone: bool = False,
 ) -> MedusaLoss:
     """Cross-entropy of every head on counted targets; ``hidden`` foresees the last m tokens.
 
-    Raises ValueError when the clip is too short for the first head.
+    ``alone``: gradients reach the heads only. Raises ValueError when the clip is too short for the
+    first head.
     """
     foreseen = hidden.shape[1]
     targets, used = tokens[:, -foreseen:].long(), counted[:, -foreseen:]
     if foreseen < 2 or not bool(used[:, 1:].any()):
         raise ValueError(f"medusa: nothing is two ahead in clips of {tokens.shape[1]} tokens")
     total = hidden.new_zeros((), dtype=torch.float32)
-    found = []
-    width = hidden.shape[-1]
-    for head in range(heads.config.num_heads):
+    found, config = [], heads.config
+    width, unembed = hidden.shape[-1], network.unembed.weight
+    if alone:
+        hidden, unembed = hidden.detach(), unembed.detach()
+    for head in range(config.num_heads):
         ahead = head + 1
         counts = used[:, ahead:]
         if not bool(counts.any()):
@@ -94,9 +106,9 @@ def medusa_loss(
             continue
         seen = hidden[:, : foreseen - ahead][counts]
         matrix = heads.merged.weight[head * width : (head + 1) * width]
-        logits = network.logits((seen + F.silu(F.linear(seen, matrix)))[None])[0].float()
+        logits = F.linear(seen + F.silu(F.linear(seen, matrix)), unembed).float()
         wanted = targets[:, ahead:][counts]
-        total = total + heads.config.decay**ahead * F.cross_entropy(logits, wanted)
+        total = total + config.weight * config.decay**ahead * F.cross_entropy(logits, wanted)
         found.append((logits.argmax(-1) == wanted).float().mean())
     return MedusaLoss(total, torch.stack(found).detach())
 

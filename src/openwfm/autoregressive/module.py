@@ -135,7 +135,12 @@ class AutoregressiveModule(L.LightningModule):
         loss = found.loss
         if model.medusa is not None:
             heads = medusa_loss(
-                model.medusa, model.net, hidden, indices.flatten(1), model.counted(indices)
+                model.medusa,
+                model.net,
+                hidden,
+                indices.flatten(1),
+                model.counted(indices),
+                alone=self.global_step < model.medusa.config.warmup_steps,
             )
             loss = loss + heads.loss
             values |= {f"accuracy_ahead{i + 2}": value for i, value in enumerate(heads.accuracy)}
