@@ -24,8 +24,8 @@ class MedusaConfig:
 
     In training head k of 1, 2, … weighs ``weight``·``decay``^k beside the network's own loss, and
     of the network only the last ``unfrozen_layers`` layers, the norm and the unembedding learn
-    (None: all of it). For the first ``warmup_steps`` heads teach nothing but themselves: untrained ones
-    would spoil what lies below (ours, after Medusa-2).
+    (None: all of it). For the first ``warmup_steps`` heads teach nothing but themselves: untrained
+    ones would spoil what lies below (ours, after Medusa-2).
     """
 
     num_heads: int = 9
