@@ -46,7 +46,16 @@ ALLOWED: dict[str, set[str]] = {
         "interop",
         "posttraining",
     },
-    "evaluation": {"nn", "data", "text", "tokenizer", "diffusion", "posttraining", "world"},
+    "evaluation": {
+        "nn",
+        "data",
+        "text",
+        "tokenizer",
+        "diffusion",
+        "autoregressive",
+        "posttraining",
+        "world",
+    },
     "callbacks": {"data", "world", "evaluation"},
     "benchmarks": {
         "nn",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from openwfm.autoregressive.cache import KeyValueCache
@@ -25,6 +25,13 @@ class Drafter(Protocol):
     def propose(self, tokens: Int[Tensor, " n"], count: int) -> Int[Tensor, " k"]:
         """At most ``count`` tokens after ``tokens`` (the sequence so far, its begin included)."""
         ...
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A drafter that looks at the network: at what foresaw the last token, before it is asked."""
+
+    def observe(self, hidden: Float[Tensor, " d"]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -148,16 +155,21 @@ def speculate_tokens(
     sequence[:end] = prompt[0]
     hidden = decoder.hidden(prompt, context=keys, cache=cache)
     logits = decoder.logits(hidden, last_only=True)[0, -1]
+    seen = hidden[0, -1]
     sequence[end] = choose(logits, sampler, generator)
     end += 1
     while end < len(sequence):
         wanted = num_drafts.next() if isinstance(num_drafts, DraftLength) else num_drafts
         room = min(wanted, len(sequence) - end - 1)
+        if room and isinstance(drafter, Observer):
+            drafter.observe(seen)
         drafts = drafter.propose(sequence[:end], room) if room else sequence[:0]
         step = torch.cat((sequence[end - 1 : end], drafts))
-        logits = decoder.logits(decoder.hidden(step[None], context=keys, cache=cache))[0]
+        hidden = decoder.hidden(step[None], context=keys, cache=cache)
+        logits = decoder.logits(hidden)[0]
         accepted, token = accept_drafts(probabilities(logits, sampler), drafts, None, generator)
         cache.rewind(end + accepted)
+        seen = hidden[0, accepted]
         sequence[end : end + accepted] = drafts[:accepted]
         sequence[end + accepted] = token
         end += accepted + 1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from openwfm.autoregressive.config import TransformerConfig, YarnConfig
 from openwfm.autoregressive.generate import stream_tokens
+from openwfm.autoregressive.medusa import MedusaConfig, MedusaDrafter, MedusaHeads
 from openwfm.autoregressive.objective import (
     NextTokenConfig,
     NextTokenLoss,
@@ -47,7 +48,6 @@ class TextConfig:
 class StepDraws:
     """All random numbers of one training step."""
 
-    num_given: Int[Tensor, " b"]
     keep_text: Bool[Tensor, " b"]
 
 
@@ -66,6 +66,7 @@ class AutoregressiveWorldModel(nn.Module):
         sampler: SamplerConfig,
         text: TextConfig,
         tokenizer_sha256: str,
+        medusa: MedusaConfig | None = None,
     ) -> None:
         super().__init__()
         if (text.encoder == "none") != (net.context_width is None):
@@ -79,6 +80,7 @@ class AutoregressiveWorldModel(nn.Module):
                 "(nothing foresees the first token)"
             )
         self.net = Transformer(net)
+        self.medusa = None if medusa is None else MedusaHeads(net.width, medusa)
         self.objective, self.sampler, self.text = objective, sampler, text
         self.tokenizer_sha256 = tokenizer_sha256
 
@@ -86,12 +88,15 @@ class AutoregressiveWorldModel(nn.Module):
     def config(self) -> TransformerConfig:
         return self.net.config
 
+    def drafter(self) -> MedusaDrafter:
+        """For `speculate_tokens`. Raises ValueError for a model without Medusa heads."""
+        if self.medusa is None:
+            raise ValueError("medusa: null: these weights have no heads; train some (model.medusa)")
+        return MedusaDrafter(self.medusa, self.net)
+
     def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
-        config = self.objective
-        given = torch.randint(
-            config.min_frames, config.max_frames + 1, (batch,), generator=generator
-        )
-        return StepDraws(given, torch.rand(batch, generator=generator) >= config.text_dropout)
+        keep_text = torch.rand(batch, generator=generator) >= self.objective.text_dropout
+        return StepDraws(keep_text)
 
     def sequence(self, indices: Int[Tensor, "b f y x"]) -> Int[Tensor, "b n"]:
         """Tokens in the order of the network, their begin first where there is one.
@@ -109,23 +114,35 @@ class AutoregressiveWorldModel(nn.Module):
         begin = tokens.new_full((len(tokens), 1), self.config.vocabulary)
         return torch.cat((begin, tokens), dim=1)
 
-    def loss(
+    def hidden(
         self,
         indices: Int[Tensor, "b f y x"],
         draws: StepDraws,
         *,
         text: Float[Tensor, "b n d"] | None,
-    ) -> NextTokenLoss:
-        frames = indices.shape[1]
+    ) -> Float[Tensor, "b m d"]:
+        """What foresees the last m tokens of clips: all of them with a begin of video, else all
+        but the first."""
         sequence = self.sequence(indices)
         context = self.context(text, draws.keep_text.to(indices.device))
-        logits = self.net(sequence[:, :-1], context=context)
-        counted = counted_targets(
-            draws.num_given.to(indices.device), self.config.frame_tokens, frames
-        )
+        return self.net.hidden(sequence[:, :-1], context=context)
+
+    def loss(
+        self, indices: Int[Tensor, "b f y x"], hidden: Float[Tensor, "b m d"]
+    ) -> NextTokenLoss:
+        """Of clips and what `hidden` made of them."""
         return next_token_loss(
-            logits, indices.flatten(1), counted, self.config.frame_tokens, self.objective.z_loss
+            self.net.logits(hidden),
+            indices.flatten(1),
+            self.counted(indices),
+            self.config.frame_tokens,
+            self.objective.z_loss,
         )
+
+    def counted(self, indices: Int[Tensor, "b f y x"]) -> Bool[Tensor, "b n"]:
+        """Which tokens of clips are predicted."""
+        given = torch.full((len(indices),), self.objective.min_frames, device=indices.device)
+        return counted_targets(given, self.config.frame_tokens, indices.shape[1])
 
     def context(
         self, text: Float[Tensor, "b n d"] | None, keep: Bool[Tensor, " b"] | None = None
@@ -241,6 +258,7 @@ class AutoregressiveWorldModel(nn.Module):
             "sampler": asdict(self.sampler),
             "text": asdict(self.text),
             "tokenizer_sha256": self.tokenizer_sha256,
+            "medusa": None if self.medusa is None else asdict(self.medusa.config),
         }
 
 
@@ -256,7 +274,9 @@ def load_autoregressive_model(folder: Path | str) -> AutoregressiveWorldModel:
     net = dict(config["net"])
     if net.get("yarn") is not None:
         net["yarn"] = YarnConfig(**net["yarn"])
+    medusa = config.get("medusa")  # weights from before there were heads do without the key
     model = AutoregressiveWorldModel(
+        medusa=None if medusa is None else read_fields(MedusaConfig, medusa, source),
         net=read_fields(TransformerConfig, net, source),
         objective=read_fields(NextTokenConfig, config["objective"], source),
         sampler=read_fields(SamplerConfig, config["sampler"], source),

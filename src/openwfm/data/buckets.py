@@ -58,7 +58,7 @@ class PaddedFrames(FrameCache):
     """The same frames, each clip in its bucket."""
 
     def __init__(self, own: FrameCache, buckets: Sequence[Size]) -> None:
-        super().__init__(own.frames, own.spans)
+        super().__init__(own.spans, lambda: own.frames)
         self.buckets = tuple(buckets)
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from openwfm.diffusion.config import ConditionerConfig
@@ -40,7 +40,8 @@ class GivenFrames:
 @dataclass(frozen=True, kw_only=True)
 class Condition:
     """What fills the network's ports. ``null_tokens`` all-zero text tokens follow ``text``;
-    ``repeat_last`` shows the last given frame to the later ones, before ``ports.channels``."""
+    ``repeat_last`` shows the last given frame to the later ones, before ``ports.channels``;
+    ``codes`` are tokens of a discrete tokenizer."""
 
     text: Float[Tensor, "b n d"] | list[Keys] | list[BranchKeys]
     null_tokens: int
@@ -49,9 +50,11 @@ class Condition:
     given: GivenFrames | None = None
     repeat_last: bool = False
     ports: Ports = Ports()
+    codes: Int[Tensor, "b f r c"] | None = None
 
     def with_unconditional(self, text: Float[Tensor, "#b n d"] | None = None) -> Condition:
-        """A batch of twice the size whose second half has ``text`` (None: no text) instead."""
+        """A batch of twice the size whose second half has ``text`` (None: no text) instead, and
+        token 0 everywhere."""
         assert isinstance(self.text, Tensor)
         other = torch.zeros_like(self.text) if text is None else text.expand(len(self.text), -1, -1)
         length = max(self.text.shape[1], other.shape[1])
@@ -75,6 +78,9 @@ class Condition:
                 channels=_twice_or_none(self.ports.channels),
                 modulation=_twice_or_none(self.ports.modulation),
             ),
+            codes=None
+            if self.codes is None
+            else torch.cat((self.codes, torch.zeros_like(self.codes))),
         )
 
 
@@ -100,6 +106,7 @@ class Draws:
     num_frames: Tensor
     sigma: Float[Tensor, " b"]
     noise: Float[Tensor, "b z f y x"]
+    keep_codes: Bool[Tensor, " b"]
 
     @classmethod
     def of(cls, config: ConditionerConfig, shape: torch.Size, generator: torch.Generator) -> Draws:
@@ -112,7 +119,8 @@ class Draws:
             b, p_mean=config.augment_p_mean, p_std=config.augment_p_std, generator=generator
         )
         noise = torch.randn(shape, generator=generator)
-        return cls(keep_text, count * keep_frames, sigma, noise)
+        keep_codes = torch.rand(b, generator=generator) >= config.codes_dropout
+        return cls(keep_text, count * keep_frames, sigma, noise, keep_codes)
 
     @classmethod
     def stack(cls, parts: list[Draws]) -> Draws:
@@ -121,6 +129,7 @@ class Draws:
             torch.cat([part.num_frames for part in parts]),
             torch.cat([part.sigma for part in parts]),
             torch.cat([part.noise for part in parts]),
+            torch.cat([part.keep_codes for part in parts]),
         )
 
 
@@ -163,8 +172,9 @@ class Conditioner:
         text: Float[Tensor, "b n d"] | None,
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None,
+        codes: Int[Tensor, "b f r c"] | None = None,
     ) -> Condition:
-        """``latents`` normalised. Text and given frames are dropped per sample by ``draws``.
+        """``latents`` normalised. ``draws`` drop text, given frames and tokens of some samples.
 
         Latents of a single frame are images, of which no frame is given.
         """
@@ -178,12 +188,15 @@ class Conditioner:
             text = latents.new_zeros(len(latents), 0, self.config.text_width)
         tokens, null_tokens = self.text(text)
         device = latents.device
+        if codes is not None:
+            codes = codes * draws.keep_codes.to(device)[:, None, None, None]
         condition = Condition(
             text=tokens * draws.keep_text.to(device)[:, None, None],
             null_tokens=null_tokens,
             fps=fps,
             padding_mask=padding_mask,
             repeat_last=self.config.repeat_last,
+            codes=codes,
         )
         if self.config.max_frames == 0 or image:
             return condition
@@ -199,6 +212,7 @@ class Conditioner:
         *,
         text: Float[Tensor, "b n d"] | None,
         fps: Float[Tensor, " b"],
+        codes: Int[Tensor, "b f r c"] | None = None,
     ) -> Condition:
         """``given`` normalised leading frames, to which ``noise`` of level ``sigma`` is added.
 
@@ -211,7 +225,11 @@ class Conditioner:
             _check_shape("condition", given, (*noise.shape[:2], given.shape[2], *noise.shape[3:]))
         tokens, null_tokens = self.text(text)
         condition = Condition(
-            text=tokens, null_tokens=null_tokens, fps=fps, repeat_last=self.config.repeat_last
+            text=tokens,
+            null_tokens=null_tokens,
+            fps=fps,
+            repeat_last=self.config.repeat_last,
+            codes=codes,
         )
         if given is None:
             return condition

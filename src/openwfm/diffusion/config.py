@@ -148,7 +148,8 @@ class ConditionerConfig:
     The number of given frames is uniform in {min_frames .. max_frames} for each sample on its own;
     given frames are noised by exp(Normal(augment_p_mean, augment_p_std²)). ``repeat_last`` (ours)
     also shows the last given frame to every frame after it, through the ``channels`` port: a small
-    network then need not learn to copy what stands still.
+    network then need not learn to copy what stands still. ``codes_dropout`` replaces all tokens of
+    a sample by token 0, as released. ``text_encoder`` none: there are no prompts.
     """
 
     text_encoder: str = "minilm-l6-v2"
@@ -161,12 +162,13 @@ class ConditionerConfig:
     augment_p_mean: float = -3.0
     augment_p_std: float = 2.0
     repeat_last: bool = False
+    codes_dropout: float = added(0.0)
 
     def __post_init__(self) -> None:
         names = ("text_width", "text_tokens", "augment_p_std")
         _positive("conditioner", {name: getattr(self, name) for name in names})
-        rates = {"text_dropout": self.text_dropout, "frames_dropout": self.frames_dropout}
-        _rate("conditioner", rates)
+        rates = ("text_dropout", "frames_dropout", "codes_dropout")
+        _rate("conditioner", {name: getattr(self, name) for name in rates})
         if not 0 <= self.min_frames <= self.max_frames:
             raise ValueError(
                 f"conditioner.min_frames={self.min_frames}: must be between 0 and "

@@ -42,7 +42,7 @@ class Controls:
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """``modulation`` is of width D + 3D: for the level's embedding, and for what sub-blocks share."""
+    """``modulation`` is D + 3D wide: for the level's embedding, and for what sub-blocks share."""
 
     channels: Float[Tensor, "b k f y x"] | None = None
     modulation: Float[Tensor, "b m"] | None = None
@@ -68,7 +68,7 @@ class Control(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, controls: Controls, grid: Grid) -> Ports:
-        """Ports for latents of ``grid``. Raises ValueError naming what is missing or does not fit."""
+        """For latents of ``grid``. Raises ValueError naming what is missing or does not fit."""
 
     @classmethod
     @abstractmethod

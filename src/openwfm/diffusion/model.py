@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from openwfm.diffusion.caching import StepCache
-from openwfm.diffusion.conditioner import Conditioner, Draws
+from openwfm.diffusion.conditioner import Condition, Conditioner, Draws
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.control import Control, Controls, Ports
 from openwfm.diffusion.dit import DiT
@@ -19,7 +19,7 @@ from openwfm.diffusion.noise import training_sigma
 from openwfm.diffusion.objective import edm_loss, padding_of_latents, uncertainty_network
 from openwfm.diffusion.precondition import c_noise, denoise
 from openwfm.diffusion.runtime import Runtime
-from openwfm.diffusion.sampler import sample, solver_sigmas
+from openwfm.diffusion.sampler import guided, sample, solver_sigmas
 from openwfm.randomness import torch_generator
 
 # Fields of EdmConfig that weights published before them do without.
@@ -160,6 +160,7 @@ class DiffusionWorldModel(nn.Module):
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None = None,
         controls: Controls | None = None,
+        codes: Int[Tensor, "b f r c"] | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """(loss, weighted squared error) of raw ``latents``, of what is generated and no padding.
 
@@ -168,7 +169,7 @@ class DiffusionWorldModel(nn.Module):
         clean = self.normalise(latents)
         sigma, noise = draws.sigma.to(clean.device), draws.noise.to(clean.device)
         condition = self.conditioner.training(
-            clean, draws.condition, text=text, fps=fps, padding_mask=padding_mask
+            clean, draws.condition, text=text, fps=fps, padding_mask=padding_mask, codes=codes
         )
         ports = self.ports(controls, clean.shape)
         condition = replace(condition, ports=ports.kept(draws.keep_control))
@@ -184,7 +185,7 @@ class DiffusionWorldModel(nn.Module):
         return loss * self.objective.loss_scale, edm
 
     def ports(self, controls: Controls | None, shape: torch.Size) -> Ports:
-        """For latents of ``shape``. Raises ValueError for controls that are missing or not taken."""
+        """For latents of ``shape``. Raises ValueError for controls that are missing."""
         if self.control is None:
             return Ports()
         if controls is None:
@@ -223,7 +224,7 @@ class DiffusionWorldModel(nn.Module):
         rows, columns = condition.shape[-2:] if condition is not None else size or (0, 0)
         shape = (channels, num_latent_frames, int(rows), int(columns))
         noise, augment = (
-            self._noise(seed, purpose, len(fps), shape)
+            self.noise(seed, purpose, len(fps), shape)
             for purpose in ("sample/initial", "sample/condition")
         )
         if condition is not None and (condition.ndim != 5 or condition.shape[1] != channels):
@@ -236,43 +237,82 @@ class DiffusionWorldModel(nn.Module):
             given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)
         )
         filled = replace(filled, ports=self.ports(controls, torch.Size((len(fps), *shape))))
-        use_guidance = sampler.guidance > 0 and not (text is None and negative_text is None)
-        trained = self.conditioner.config.text_dropout > 0
-        if use_guidance and not trained and negative_text is None:
-            raise ValueError(
-                f"sampler.guidance={sampler.guidance}: must be 0 for a model trained with "
-                "conditioner.text_dropout=0, unless a negative prompt is given"
-            )
-        network = Runtime(
-            self.net,
-            sigmas=solver_sigmas(sampler),
-            guidance=sampler.guidance if use_guidance else 0.0,
-            interval=sampler.guidance_interval,
-            cache=StepCache(sampler.cache) if sampler.cache else None,
-            compile_blocks=sampler.compile,
-        )
-        assert isinstance(filled.text, Tensor)
-        negative = (None, 0) if negative_text is None else self.conditioner.text(negative_text)
-        filled = replace(
-            filled, text=network.text_keys(filled.text, filled.null_tokens, negative=negative)
-        )
-
-        def run(x: Tensor, sigma: Tensor) -> Tensor:
-            return denoise(network, x, sigma, filled, self.objective.sigma_data)
-
-        latents = sample(run, noise, sampler, progress=progress)
+        latents = self.walk(noise, filled, sampler, negative_text, progress=progress, text=text)
         if filled.given is not None:  # some grids end above zero noise
             latents = torch.where(filled.given.frames, filled.given.clean, latents)
         return self.denormalise(latents, start)
 
-    def _noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
+    def walk(
+        self,
+        noise: Float[Tensor, "b z f y x"],
+        filled: Condition,
+        sampler: SamplerConfig,
+        negative_text: Float[Tensor, "#b m d"] | None = None,
+        *,
+        text: Float[Tensor, "b n d"] | None,
+        progress: bool = False,
+    ) -> Float[Tensor, "b z f y x"]:
+        """From unit ``noise`` to a normalised sample. Guidance needs a prompt or tokens, and a
+        model that was trained without them at times."""
+        config, guidance = self.conditioner.config, sampler.guidance
+        prompted = not (text is None and negative_text is None)
+        if not (prompted or filled.codes is not None):
+            guidance = 0.0
+        what = "text_dropout" if filled.codes is None else "codes_dropout"
+        if guidance and getattr(config, what) == 0 and negative_text is None:
+            raise ValueError(
+                f"sampler.guidance={guidance}: must be 0 for a model trained with "
+                f"conditioner.{what}=0, unless a negative prompt is given"
+            )
+        assert isinstance(filled.text, Tensor)
+        negative = None if negative_text is None else self.conditioner.text(negative_text)
+        if filled.codes is not None:  # branches differ before the first block
+            return self._walk_codes(noise, filled, sampler, guidance, negative, progress)
+        network = Runtime(
+            self.net,
+            sigmas=solver_sigmas(sampler),
+            guidance=guidance,
+            interval=sampler.guidance_interval,
+            cache=StepCache(sampler.cache) if sampler.cache else None,
+            compile_blocks=sampler.compile,
+        )
+        keys = network.text_keys(filled.text, filled.null_tokens, negative=negative or (None, 0))
+        prepared = replace(filled, text=keys)
+
+        def run(x: Tensor, sigma: Tensor) -> Tensor:
+            return denoise(network, x, sigma, prepared, self.objective.sigma_data)
+
+        return sample(run, noise, sampler, progress=progress)
+
+    def _walk_codes(
+        self,
+        noise: Tensor,
+        filled: Condition,
+        sampler: SamplerConfig,
+        guidance: float,
+        negative: tuple[Tensor, int] | None,
+        progress: bool,
+    ) -> Tensor:
+        if guidance:
+            filled = filled.with_unconditional(None if negative is None else negative[0])
+        assert isinstance(filled.text, Tensor)
+        prepared = replace(filled, text=self.net.text_keys(filled.text, filled.null_tokens))
+
+        def run(x: Tensor, sigma: Tensor) -> Tensor:
+            return denoise(self.net, x, sigma, prepared, self.objective.sigma_data)
+
+        walk = guided(run, guidance) if guidance else run
+        return sample(walk, noise, sampler, progress=progress)
+
+    def noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
+        """Unit noise; sample i is that of (seed, i) whatever the batch."""
         generators = [torch_generator(seed, purpose, index) for index in range(count)]
         noise = torch.stack([torch.randn(shape, generator=each) for each in generators])
         return noise.to(self.latent_mean.device)
 
     def export_config(self) -> dict[str, Any]:
         return {
-            "kind": "world",
+            "kind": "decoder" if self.net.config.codebook else "world",
             "family": "diffusion",
             "net": asdict(self.net.config),
             "objective": asdict(self.objective),

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.control import ControlConfig, Controls
+from openwfm.diffusion.decoder import decode_codes
 from openwfm.diffusion.frames import decode_frames, encode_frames
 from openwfm.diffusion.model import DiffusionWorldModel, StepDraws
 from openwfm.diffusion.stages import start_from
@@ -33,6 +34,9 @@ class DiffusionModule(L.LightningModule):
     the size of clips (`openwfm.diffusion.stages`); it may lack the ``control``. Latent statistics
     must be set before fit (``set_latent_statistics``) or come with ``weights`` or a checkpoint.
     ``frame_by_frame`` encodes every frame as a picture, for worlds that move a frame at a time.
+
+    ``codes`` is the folder of a discrete tokenizer: the model then learns to decode its tokens, to
+    latents of ``tokenizer``, and a cache holds its codes behind the latents.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class DiffusionModule(L.LightningModule):
         control: ControlConfig | None = None,
         frame_by_frame: bool = False,
         seed: int,
+        codes: str | None = None,
     ) -> None:
         super().__init__()
         self.net_config, self.objective, self.sampler_config = net, objective, sampler
@@ -61,6 +66,7 @@ class DiffusionModule(L.LightningModule):
         self.resize, self.control, self.frame_by_frame = resize, control, frame_by_frame
         self.model: DiffusionWorldModel | None = None
         self._frozen = FrozenTokenizer(tokenizer)
+        self._codes = None if codes is None else FrozenTokenizer(codes)
 
     def configure_model(self) -> None:
         if self.model is not None:
@@ -71,6 +77,7 @@ class DiffusionModule(L.LightningModule):
                 f"net.in_channels={self.net_config.in_channels}: must equal the "
                 f"{tokenizer.config.latent_channels} latent channels of {self.tokenizer_folder}"
             )
+        self._check_codes()
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(self.seed, "initial weights"))
             model = DiffusionWorldModel(
@@ -85,6 +92,20 @@ class DiffusionModule(L.LightningModule):
         model.net.checkpoint_blocks = self.checkpoint_blocks
         self.model = model
 
+    def _check_codes(self) -> None:
+        """The tokens must be those of the codebook, one frame of them a latent frame."""
+        known = None if self._codes is None else self._codes.module.config
+        if (known.num_codes if known else 0) != self.net_config.codebook:
+            raise ValueError(
+                f"net.codebook={self.net_config.codebook}: must equal the "
+                f"{known.num_codes if known else 0} codes of model.codes"
+            )
+        if known and known.temporal_compression != self._frozen.module.config.temporal_compression:
+            raise ValueError(
+                f"codes: temporal compression {known.temporal_compression}: must equal that of "
+                f"{self.tokenizer_folder}"
+            )
+
     @property
     def world_model(self) -> DiffusionWorldModel:
         self.configure_model()
@@ -98,16 +119,30 @@ class DiffusionModule(L.LightningModule):
     @property
     def tokenizer_sha256(self) -> str:
         """What a cache of latents is bound to."""
-        return self._frozen.sha256
+        if self._codes is None:
+            return self._frozen.sha256
+        return f"{self._frozen.sha256}+{self._codes.sha256}"
 
     @torch.no_grad()
     def encode_latents(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
-        if not self.frame_by_frame:
-            return self.tokenizer.encode(video)
-        return encode_frames(self.tokenizer, video)
+        """Latents, and behind them the codes of the tokens where there are such; both tokenizers
+        have the same grid then. Raises ValueError when they have not."""
+        if self.frame_by_frame:
+            return encode_frames(self.tokenizer, video)
+        latents = self.tokenizer.encode(video)
+        if self._codes is None:
+            return latents
+        codes = self._codes.on(self.device).encode(video)
+        if codes.shape[2:] != latents.shape[2:]:
+            raise ValueError(
+                f"data.latents: tokens {tuple(codes.shape[2:])} and latents "
+                f"{tuple(latents.shape[2:])}: a cache takes one grid; set it to null"
+            )
+        return torch.cat((latents, codes), dim=1)
 
     def set_latent_statistics(self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]) -> None:
-        self.world_model.set_latent_statistics(mean, std)
+        channels = self.net_config.in_channels
+        self.world_model.set_latent_statistics(mean[:channels], std[:channels])
 
     def on_fit_start(self) -> None:
         self.world_model.check_statistics()
@@ -115,10 +150,21 @@ class DiffusionModule(L.LightningModule):
     @torch.no_grad()
     def raw_latents(self, batch: VideoBatch) -> Float[Tensor, "b z f y x"]:
         if batch.latents is not None:
-            return batch.latents.float()
+            return batch.latents[:, : self.net_config.in_channels].float()
         if batch.video is None:
             raise ValueError(f"batch {batch.key}: has neither latents nor video")
-        return self.encode_latents(batch.video)
+        return self.encode_latents(batch.video)[:, : self.net_config.in_channels]
+
+    @torch.no_grad()
+    def tokens(self, batch: VideoBatch) -> Int[Tensor, "b f r c"] | None:
+        """What is decoded; None for a world model."""
+        if self._codes is None:
+            return None
+        tokenizer = self._codes.on(self.device)
+        if batch.latents is not None:
+            return tokenizer.indices(batch.latents[:, self.net_config.in_channels :].float())
+        assert batch.video is not None
+        return tokenizer.encode_indices(batch.video)
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> Float[Tensor, ""]:
         latents = self.raw_latents(batch)
@@ -154,6 +200,7 @@ class DiffusionModule(L.LightningModule):
             fps=batch.fps,
             padding_mask=batch.padding_mask,
             controls=self._controls(batch, latents),
+            codes=self.tokens(batch),
         )
         return self._finite(loss, batch), edm
 
@@ -173,7 +220,18 @@ class DiffusionModule(L.LightningModule):
     def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:
         """Rows to look at: the clips as the tokenizer keeps them, and futures of their start."""
         latents = self.raw_latents(batch)
-        count = self.conditioner_config.max_frames
+        tokens, count = self.tokens(batch), self.conditioner_config.max_frames
+        if tokens is not None:
+            assert self._codes is not None
+            plain = self._codes.on(self.device).decode_indices(tokens.int())
+            made = decode_codes(
+                self.world_model, tokens, size=latents.shape[3:], fps=batch.fps, seed=self.seed
+            )
+            return {
+                "tokenizer": self.tokenizer.decode(latents).clamp(-1, 1),
+                "plain_decoder": plain.clamp(-1, 1),
+                "diffusion_decoder": self.tokenizer.decode(made).clamp(-1, 1),
+            }
         generated = self.world_model.generate_latents(
             condition=latents[:, :, :count] if count else None,
             size=(latents.shape[3], latents.shape[4]),
@@ -204,8 +262,12 @@ class DiffusionModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def export_config(self) -> dict[str, Any]:
-        frames = {"frame_by_frame": True} if self.frame_by_frame else {}
-        return {**self.world_model.export_config(), **frames}
+        config = self.world_model.export_config()
+        if self.frame_by_frame:
+            config["frame_by_frame"] = True
+        if self._codes is not None:
+            config["codes_sha256"] = self._codes.sha256
+        return config
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.world_model.state_dict()

@@ -76,6 +76,7 @@ def denoise(
         condition_mask=mask,
         channels=torch.cat(channels, dim=1) if channels else None,
         modulation=condition.ports.modulation,
+        codes=condition.codes,
     )
     clean = at.skip * noisy + at.out * raw.float()
     return clean if given is None else torch.where(given.frames, given.clean, clean)

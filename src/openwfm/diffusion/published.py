@@ -13,13 +13,17 @@ from openwfm.weights import load_strict, read_fields, read_weights
 
 
 def load_world_model(
-    folder: Path | str, controls: Mapping[str, ControlReader] | None = None
+    folder: Path | str,
+    controls: Mapping[str, ControlReader] | None = None,
+    *,
+    kind: str = "world",
 ) -> DiffusionWorldModel:
-    """The model of a published folder, in eval mode; ``controls`` are the kinds it may have.
+    """The model of a published folder, in eval mode; ``controls`` are the kinds it may have, and
+    ``kind`` decoder is one that reads tokens.
 
     Raises ValueError when anything differs.
     """
-    config, tensors = read_weights(folder, kind="world")
+    config, tensors = read_weights(folder, kind=kind)
     source = str(Path(folder))
     parts = {"net", "objective", "conditioner", "sampler"}
     if config.get("family") != "diffusion" or not parts <= set(config):

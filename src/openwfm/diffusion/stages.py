@@ -37,7 +37,7 @@ def start_from(model: DiffusionWorldModel, folder: Path | str, *, resize: bool) 
     """
     control = model.control
     readers = {} if control is None else {control.kind: type(control).read}
-    published = load_world_model(folder, readers)
+    published = load_world_model(folder, readers, kind=model.export_config()["kind"])
     own, found = model.net.config, published.net.config
     added = 0 if control is None or published.control is not None else control.channels
     free = (*(SIZE_FIELDS if resize else ()), *(("extra_channels",) if added else ()))
