@@ -153,7 +153,9 @@ class DiffusionModule(L.LightningModule):
             return batch.latents[:, : self.net_config.in_channels].float()
         if batch.video is None:
             raise ValueError(f"batch {batch.key}: has neither latents nor video")
-        return self.encode_latents(batch.video)[:, : self.net_config.in_channels]
+        if self.frame_by_frame:
+            return encode_frames(self.tokenizer, batch.video)
+        return self.tokenizer.encode(batch.video)
 
     @torch.no_grad()
     def tokens(self, batch: VideoBatch) -> Int[Tensor, "b f r c"] | None:

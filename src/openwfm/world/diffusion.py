@@ -39,7 +39,8 @@ class DiffusionWorld(World):
         model = load_world_model(folder, CONTROLS).to(device).requires_grad_(False)
         tokenizer = load_tokenizer(folder / "tokenizer").to(device).eval().requires_grad_(False)
         config = model.conditioner.config
-        data = read_json(folder / CONFIG).get("data") or {}
+        config_file = read_json(folder / CONFIG)
+        data = config_file.get("data") or {}
         size = data.get("size")
         facts = WorldFacts(
             temporal=tokenizer.temporal,
@@ -53,6 +54,10 @@ class DiffusionWorld(World):
             num_frames=data.get("num_frames"),
             fps=data.get("fps"),
         )
+        if config_file.get("frame_by_frame"):
+            from openwfm.world.action import ActionWorld
+
+            return ActionWorld.of(model, tokenizer, facts, folder)
         return cls(model, tokenizer, facts)
 
     @cached_property
