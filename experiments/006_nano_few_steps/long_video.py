@@ -33,10 +33,10 @@ SPANS = {"9-16": (9, 17), "17-32": (17, 33), "33-48": (33, 49)}
 VARIANTS = {
     "latents, overlap 2, noise 0.001": Chunking(condition_sigmas=(0.001,)),
     "latents, overlap 2, noise 0.05": Chunking(condition_sigmas=(0.05,)),
-    "latents, overlap 2, noise 0.2, 0.5": Chunking(),
-    "the same, relative statistics": Chunking(statistics="relative"),
+    "latents, overlap 2, noise 0.2, 0.5": Chunking(condition_sigmas=(0.2, 0.5)),
+    "the same, relative statistics": Chunking(condition_sigmas=(0.2, 0.5), statistics="relative"),
     "latents, overlap 1, noise 0.001": Chunking(overlap=1, condition_sigmas=(0.001,)),
-    "latents, overlap 1, noise 0.2, 0.5": Chunking(overlap=1),
+    "latents, overlap 1, noise 0.2, 0.5": Chunking(overlap=1, condition_sigmas=(0.2, 0.5)),
     "latents, overlap 1, relative, 0.001": Chunking(
         overlap=1, statistics="relative", condition_sigmas=(0.001,)
     ),
