@@ -15,7 +15,7 @@ from openwfm.config import compose
 from openwfm.diffusion import model as diffusion_model
 from openwfm.diffusion.config import SOLVERS
 from openwfm.shapes import Frames, LatentFrames
-from openwfm.video import read_provenance, read_video, to_uint8, write_png, write_video
+from openwfm.video import read_provenance, write_video
 from openwfm.world import Sampling, World
 from openwfm.world.long import STATISTICS, Chunking, chain, one_pass, plan_chunks
 
@@ -209,33 +209,6 @@ def test_chaining_hands_on_what_was_yielded():
 
         joined = torch.cat(list(chain(plan, sample, video[:, :, :1])), dim=2)
         assert torch.equal(joined, video[:, :, :33])
-
-
-@pytest.mark.parametrize("ending", ["png", "jpg", "PNG"])
-@pytest.mark.parametrize("num_frames", [17, 33])
-def test_a_picture_is_continued(world, footage, tmp_path, ending, num_frames):
-    """One given frame, exact in the result; the rate is training's, not that of a file format."""
-    file = tmp_path / f"start.{ending}"
-    if ending == "jpg":
-        import av
-        import numpy as np
-
-        with av.open(str(file), "w", format="image2") as container:
-            stream = container.add_stream("mjpeg", rate=1)
-            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuvj420p"
-            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 77, np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-    else:
-        write_png(file, to_uint8(footage[:, 20:21])[0])
-    made = world.generate(frames=file, num_frames=num_frames)
-    assert made.fps == 24.0 and made.video.shape == (3, num_frames, 32, 32)
-    assert made.provenance["condition"]["frames"] == 1
-    assert made.provenance["condition"]["file"] == file.name
-    pixels, _ = read_video(file)
-    assert torch.equal(to_uint8(made.video[:, :1]), pixels)
-    same = world.generate(frames=made.video[:, :1], num_frames=num_frames)
-    assert torch.equal(same.video, made.video)
 
 
 def test_one_latent_frame_may_begin_chunks_that_are_given_two(world, footage):
