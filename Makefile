@@ -22,7 +22,7 @@ WORLD_MODEL := $(if $(SCRATCH),trainer.max_steps=1000,\
   model.weights=experiments/002_nano_video2world/weights \
   model.optimizer.lr=2.0e-4 trainer.max_steps=300 trainer.val_check_interval=100)
 
-.PHONY: help setup world test check bench lerobot notebooks dup clean experiment-001 experiment-002 experiment-006
+.PHONY: help setup world test check bench lerobot notebooks dup clean experiment-001 experiment-002 experiment-005 experiment-006
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -77,6 +77,15 @@ experiment-002: data/shards/index.json data/table/index.json ## the published na
 	$(OPENWFM) train experiment=002_nano_video2world run=runs/002 \
 	  data.config.shards=[data/shards,data/table]
 	$(OPENWFM) evaluate run=runs/002 shards=data/shards kinds=[simulated] num_clips=256
+
+# Groups of equal bodies, whose colour and number a prompt names and a reader counts.
+data/groups/index.json: | setup
+	$(OPENWFM) simulate world=groups out=data/groups num_clips=1600 seed=5001
+
+experiment-005: data/groups/index.json ## the nano text2world model, and how often it obeys
+	$(OPENWFM) train experiment=005_nano_text2world run=runs/005 num_threads=1 \
+	  data.config.shards=data/groups
+	$(OPENWFM) evaluate run=runs/005 condition_latents=0 num_clips=256
 
 experiment-006: data/shards/index.json data/table/index.json ## the few-step student of 002 again, and its table
 	$(OPENWFM) train experiment=006_nano_few_steps run=runs/006 data.config.shards=[data/shards,data/table]

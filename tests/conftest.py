@@ -60,6 +60,7 @@ def write_shards(root: Path, *, num_sources: int = 8, text: bool = True) -> Path
                 "source": f"source{source:02d}",
                 "kind": "simulated",
                 "fps": float(FPS),
+                **{"width": SIZE, "height": SIZE, "num_frames": NUM_FRAMES},
                 "caption": f"A square moves, take {source}.",
                 "text_encoder": "minilm-l6-v2",
             }

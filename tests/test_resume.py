@@ -86,9 +86,21 @@ def test_a_killed_tokenizer_training_resumes_bit_for_bit(
     _same_checkpoint(whole, killed)
 
 
+JOINT = [
+    "data.config.image_ratio=0.4",
+    "data.config.image_batch_size=3",
+    "data.config.window_stride=4",
+    "data.config.buckets=[[32,48],[48,32]]",
+    "model.net.padding_mask=true",
+    "model.objective.scale_by_frames=true",
+    "model.objective.image_p_mean=-0.5",
+]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("more", [[], JOINT], ids=["clips", "images, clips and padding"])
 def test_a_killed_world_model_training_resumes_bit_for_bit(
-    tiny_shards: Path, tmp_path: Path
+    tiny_shards: Path, tmp_path: Path, more: list[str]
 ) -> None:
     from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
     from openwfm.weights import plain, save_weights
@@ -107,6 +119,7 @@ def test_a_killed_world_model_training_resumes_bit_for_bit(
         "model.net.adaln_rank=16",
         "model.conditioner.max_frames=1",
         *SMALL,
+        *more,
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(whole, tiny_shards, overrides))

@@ -21,6 +21,7 @@ VERBS = {
     "train": "train a tokenizer or a world model (openwfm train experiment=…)",
     "tokenize": "videos or shards to latents, and back (openwfm tokenize in=… out=…)",
     "generate": "a future of a clip (openwfm generate run=… frames=… prompt=… out=…)",
+    "play": "drive a world on a local page (openwfm play run=… frames=[…])",
     "evaluate": "metrics on held-out clips, beside baselines (openwfm evaluate run=…)",
     "bench": "speed and memory on this machine (openwfm bench simulation)",
     "report": "one self-contained page of a whole world (openwfm report in=…)",

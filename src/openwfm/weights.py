@@ -87,11 +87,16 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -
 
 
 def read_fields(kind: type[ConfigT], values: Mapping[str, Any], source: str) -> ConfigT:
-    """A config dataclass from what ``asdict`` wrote; ValueError naming keys that differ."""
+    """A config dataclass from what ``asdict`` wrote; ValueError naming keys that differ.
+
+    Weights published before a field was added lack it: ``metadata={"added": True}`` lets it take
+    its default.
+    """
     known = {field.name for field in fields(kind)}
-    if set(values) != known:
+    needed = {field.name for field in fields(kind) if not field.metadata.get("added")}
+    if not needed <= set(values) <= known:
         raise ValueError(
-            f"{source}: {kind.__name__} has missing keys {sorted(known - set(values))} "
+            f"{source}: {kind.__name__} has missing keys {sorted(needed - set(values))} "
             f"and unknown keys {sorted(set(values) - known)}"
         )
     return kind(**values)

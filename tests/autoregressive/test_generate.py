@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import scipy.stats
 import torch
 
 from openwfm.autoregressive import KeyValueCache, Transformer, TransformerConfig
 from openwfm.autoregressive.generate import (
+    DraftLength,
     PreviousFrame,
     Statistics,
     generate_tokens,
     speculate_tokens,
     stream_tokens,
 )
+from openwfm.autoregressive.model import AutoregressiveWorldModel, TextConfig
+from openwfm.autoregressive.objective import NextTokenConfig
+from openwfm.autoregressive.runtime import DecodingConfig
 from openwfm.autoregressive.sampling import SamplerConfig, accept_drafts, draw, probabilities
+from openwfm.autoregressive.windows import plan_windows
 
 NET = TransformerConfig(
     width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=16, hidden=40,
@@ -111,6 +118,98 @@ def test_sampled_speculation_is_equal_in_distribution(network):
     counts = torch.bincount(torch.tensor(pairs), minlength=16)
     table = torch.stack((counts, expected))[:, (counts + expected) >= 20]
     assert scipy.stats.chi2_contingency(table.numpy()).pvalue > 0.01
+
+
+def test_draft_lengths_follow_what_was_accepted():
+    length = DraftLength(most=16, cost=0.1)
+    for _ in range(30):
+        length.update(8, 8)
+    assert length.next() == 16
+    for _ in range(30):
+        length.update(8, 0)
+    assert length.next() == 0
+    passes = 0
+    while length.next() == 0:  # it tries again
+        length.update(0, 0)
+        passes += 1
+    assert 2 <= passes <= 200
+    free = DraftLength(cost=0.0, chance=0.3)
+    assert free.next() == 16
+    for chance in (0.2, 0.5, 0.8, 0.95):  # the best length, by simulation of every length
+        length = DraftLength(most=12, cost=0.12, chance=chance)
+        rates = []
+        for k in range(13):
+            held = (torch.rand(40_000, k, generator=seeded(0)) < chance).long().cumprod(1).sum(1)
+            rates.append(float((held + 1).float().mean()) / (1 + 0.12 * k))
+        assert rates[length.next()] > 0.99 * max(rates)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_greedy_tokens_are_the_modules(network, native):
+    """Step by step through the module's full forward, against streams and speculation."""
+    decoding = DecodingConfig(native=native)
+    drafter = PreviousFrame(NET.frame_tokens)
+    for seed in range(8):
+        prompt = torch.randint(12, (2, 3 + seed), generator=seeded(seed))
+        count = 30 - prompt.shape[1]
+        whole = prompt
+        with torch.no_grad():
+            for _ in range(count):
+                whole = torch.cat((whole, network(whole)[:, -1:].argmax(-1)), 1)
+        fast = generate_tokens(network, prompt, count, GREEDY, decoding=decoding)
+        assert torch.equal(fast, whole[:, prompt.shape[1] :])
+        drafted = speculate_tokens(
+            network, prompt[:1], count, GREEDY, drafter, num_drafts=DraftLength(), decoding=decoding
+        )
+        assert torch.equal(drafted, fast[:1])
+
+
+@pytest.mark.parametrize(
+    "given, total, longest, keep, expected",
+    [
+        (1, 3, 3, 2, [(1, 2)]),
+        (0, 3, 3, 2, [(0, 3)]),
+        (2, 7, 3, 2, [(2, 1)] * 5),
+        (1, 9, 5, 2, [(1, 4), (2, 3), (2, 1)]),
+        (4, 5, 3, 1, [(1, 1)]),
+        (0, 4, 2, 1, [(0, 2), (1, 1), (1, 1)]),
+    ],
+)
+def test_windows(given, total, longest, keep, expected):
+    found = plan_windows(given, total, longest, keep)
+    assert [(window.carried, window.made) for window in found] == expected
+    assert given + sum(window.made for window in found) == total
+
+
+def test_windows_that_cannot_be():
+    with pytest.raises(ValueError, match="num_latent_frames=3: must be above the 3 given"):
+        plan_windows(3, 3, 5, 2)
+    with pytest.raises(ValueError, match=r"keep=5: must be in 1..4 for 6 latent frames"):
+        plan_windows(3, 6, 5, 5)
+
+
+@pytest.mark.parametrize("bov", [False, True])
+def test_a_long_video_equals_chaining_by_hand(bov):
+    torch.manual_seed(1)
+    net = replace(NET, bov=bov, grid=(3, 2, 3))
+    model = AutoregressiveWorldModel(
+        net=net,
+        objective=NextTokenConfig(),
+        sampler=SamplerConfig(temperature=1.3),
+        text=TextConfig(),
+        tokenizer_sha256="",
+    ).eval()
+    given = torch.randint(12, (2, 1, 2, 3), generator=seeded(0))
+    decoding = DecodingConfig(keep=1)
+    found = model.generate(given, 6, generator=seeded(2), decoding=decoding)
+    generator = seeded(2)
+    first = model.generate(given, 3, generator=generator)
+    second = model.generate(first[:, -1:], 3, generator=generator)
+    third = model.generate(second[:, -1:], 2, generator=generator)
+    by_hand = torch.cat((first, second[:, 1:], third[:, 1:]), 1)
+    assert torch.equal(found, by_hand)
+    frames = list(model.stream(given, 6, generator=seeded(2), decoding=decoding))
+    assert torch.equal(torch.stack(frames, 1), found[:, 1:])
 
 
 def test_a_perfect_drafter_saves_passes(network):

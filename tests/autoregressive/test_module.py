@@ -152,8 +152,35 @@ def test_a_stream_yields_the_frames_of_predict(folder):
         sampling=sampling,
     )[0]
     torch.testing.assert_close(torch.cat(parts, 1)[:, 9:], whole[:, 9:], rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="4 latent frames"):
-        next(world.stream(video[:, :9], num_frames=25))
+    with pytest.raises(ValueError, match="num_latent_frames=2: must be above the 2 given"):
+        next(world.stream(video[:, :9], num_frames=9))
+
+
+def test_a_long_video_comes_window_by_window(folder):
+    """7 latent frames of a network that sees 3: as predicted, as streamed, and said so."""
+    world = World.load(folder)
+    video = batch().video[0]
+    options = {"num_frames": 49, "seed": 3}
+    made = world.generate(frames=video[:, :9], fps=24.0, temperature=2.0, top_p=1.0, **options)
+    assert made.video.shape[1] == 49
+    said = made.provenance["sliding_window"]
+    assert said["latent_frames"] == 3
+    assert said["windows"] == [{"carried": 2, "made": 1}] * 5
+    sampling = Sampling(temperature=2.0, top_p=1.0)
+    parts = list(world.stream(video[:, :9], sampling=sampling, **options))
+    assert [part.shape[1] for part in parts] == [9] + [8] * 5
+    torch.testing.assert_close(torch.cat(parts, 1)[:, 9:], made.video[:, 9:], rtol=1e-4, atol=1e-4)
+    world.decode_with(keep=1)
+    other = world.generate(frames=video[:, :9], fps=24.0, **options).provenance
+    assert other["sliding_window"]["windows"] == [
+        {"carried": 2, "made": 1}, {"carried": 1, "made": 2}, {"carried": 1, "made": 2},
+    ]  # fmt: skip
+    short = world.generate(frames=video[:, :9], fps=24.0, num_frames=17).provenance
+    assert "sliding_window" not in short
+    assert short["decoding"] == {"precision": "fp32", "native": False}
+    world.decode_with(keep=3)
+    with pytest.raises(ValueError, match=r"decoding.keep=3: must be in 1..2 for 7 latent frames"):
+        world.generate(frames=video[:, :9], fps=24.0, **options)
 
 
 def test_samples_to_look_at(tokenizer):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openwfm.benchmarks.shot_package import wheel_video
 from openwfm.benchmarks.shot_score import TOLERANCE, Score, match, score
-from openwfm.benchmarks.shots import plan, wheel_video
-from openwfm.curation.shots import find_transitions
+from openwfm.benchmarks.shots import plan
+from openwfm.curation.transitions import find_transitions
 from openwfm.simulation.edit import answers
 
 Truth = tuple[list[int], list[tuple[int, int]]]

@@ -13,7 +13,7 @@ from torch import Tensor
 from openwfm.benchmarks import tokenizer as bench
 from openwfm.benchmarks.table import _shown
 from openwfm.benchmarks.tokenizer import TokenizerBenchConfig, by_turns, compare, compare_training
-from openwfm.benchmarks.tokenizer_memory import Peak, decode_once, decode_stream
+from openwfm.benchmarks.tokenizer_memory import Peak, decode_in_tiles, decode_once, decode_stream
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
 
 TINY = TokenizerConfig(channels=8, channels_mult=(1, 1, 1), num_res_blocks=1)
@@ -97,3 +97,9 @@ def test_numbers_are_short() -> None:
         "nano",
         "4",
     ]
+
+
+def test_tiles_and_whole_frames_give_the_same_pixels() -> None:
+    (_, _, whole), (_, _, tiled) = (decode_in_tiles(TINY, (9, 64, 64), t) for t in (None, 32))
+    assert whole.shape == (1, 3, 9, 4, 4)
+    torch.testing.assert_close(tiled, whole, rtol=1e-5, atol=1e-5)

@@ -90,6 +90,12 @@ def test_the_judge_has_the_references_thirteen_defects_and_27_labels(tmp_path) -
     assert "{" not in question and all(name in question for name in (*value.defects, *value.labels))
 
 
+def test_a_caption_has_no_stills_of_the_source(tmp_path) -> None:
+    override = "curation.caption.vision.windows.pictures_of=source"
+    with pytest.raises(ValueError, match=r"caption\.vision\.windows\.pictures_of=source.*clip"):
+        build(node("caption", "endpoint", override, folder=tmp_path))
+
+
 @pytest.mark.parametrize("config", [EndpointConfig, SamplingConfig, WindowConfig])
 def test_configs_are_frozen_and_keyword_only(config) -> None:
     assert config.__dataclass_params__.frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Errands:
 
     log: Path
     broken: bool = False
+    threads: int = 1
 
     def setup(self) -> None:
         if self.broken:
@@ -39,6 +41,8 @@ class Errands:
             raise StopRunError("401: the key is not accepted")
         if task.startswith("bug"):
             raise KeyError(task)
+        if task.startswith("wait"):
+            time.sleep(0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -51,18 +55,34 @@ def _importable_in_workers(monkeypatch) -> None:
 TASKS = ["a", "once", "bug", "b", "always", "c", "d"]
 
 
+def test_here_threads_wait_together(tmp_path, caplog) -> None:
+    tasks = [*(f"wait{number}" for number in range(12)), "bug"]
+    begun = time.perf_counter()
+    outcomes = dict(LocalEngine(0).run(Errands(tmp_path / "log", threads=12), tasks))
+    assert time.perf_counter() - begun < 12 * 0.2
+    assert sorted(outcomes) == list(range(13))
+    assert [at for at, failure in outcomes.items() if failure] == [12]
+    with pytest.raises(StopRunError, match="not accepted"):
+        list(LocalEngine(0).run(Errands(tmp_path / "log", threads=3), ["a", "stop", *tasks]))
+
+
 @pytest.mark.slow
-def test_a_dead_worker_costs_its_task_only_and_only_the_second_time(tmp_path, caplog) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_dead_worker_costs_its_task_only_and_only_the_second_time(
+    tmp_path, caplog, threads
+) -> None:
     log = tmp_path / "log"
     with closing(LocalEngine(2)) as engine:
-        outcomes = dict(engine.run(Errands(log), TASKS))
+        outcomes = dict(engine.run(Errands(log, threads=threads), TASKS))
         assert dict(engine.run(Errands(log), ["e", "f"])) == {0: None, 1: None}
     assert sorted(outcomes) == list(range(len(TASKS)))
     failed = {TASKS[at]: failure.reason for at, failure in outcomes.items() if failure}
     assert failed == {"bug": "worker_failed", "always": "worker_died"}
-    assert Counter(log.read_text().split()) == {
-        "a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "once": 2, "always": 2, "bug": 1,
-    }  # fmt: skip
+    counts = Counter(log.read_text().split())
+    assert counts["once"] == counts["always"] == 2
+    innocent = {task: count for task, count in counts.items() if task not in ("once", "always")}
+    assert set(innocent) == {"a", "b", "c", "d", "e", "f", "bug"}
+    assert threads > 1 or set(innocent.values()) == {1}
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -74,7 +94,7 @@ def test_a_job_that_cannot_be_set_up_stops_the_run(tmp_path, workers) -> None:
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_every_task_would_meet_stops_the_run(tmp_path, workers) -> None:
-    log, tasks = tmp_path / "log", ["a", "stop", *"bcdefghij"]
+    log, tasks = tmp_path / "log", ["a", "stop", *(f"wait{n}" for n in range(60))]
     with closing(LocalEngine(workers)) as engine:
         with pytest.raises(StopRunError, match="the key is not accepted"):
             list(engine.run(Errands(log), tasks))

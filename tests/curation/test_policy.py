@@ -18,7 +18,7 @@ from openwfm.curation.record import Clip
 NANO = build(compose("curate", ["in=/", "out=/x"]).curation.policy)
 CLIP = Clip(
     source="s", path="p", start_frame=0, end_frame=48, start_seconds=0, end_seconds=2,
-    scores={"luma_p95": 200.0, "frozen": 0.1, "moving": 0.2, "seconds": 2.0},
+    scores={"black": 0.0, "frozen": 0.1, "moving": 0.2, "seconds": 2.0},
 )  # fmt: skip
 
 
@@ -30,13 +30,13 @@ def scored(**scores: float) -> Clip:
     "scores, reason",
     [
         ({}, None),
-        ({"luma_p95": 39.0}, "black"),
-        ({"frozen": 0.81}, "frozen"),
-        ({"frozen": 0.8}, None),
+        ({"black": 0.51}, "black"),
+        ({"frozen": 0.61}, "frozen"),
+        ({"frozen": 0.6}, None),
         ({"moving": 0.0}, "static"),
         ({"seconds": 0.99}, "too_short"),
         ({"seconds": 1.0}, None),
-        ({"luma_p95": 1.0, "frozen": 1.0, "moving": 0.0}, "black"),
+        ({"black": 1.0, "frozen": 1.0, "moving": 0.0}, "black"),
         ({"moving": math.nan}, "static"),
     ],
 )
@@ -83,7 +83,7 @@ def test_verdicts_do_not_depend_on_the_order_of_clips() -> None:
 
 def test_a_missing_score_names_those_that_there_are() -> None:
     policy = PolicyConfig(rules={"ugly": {"score": "beauty", "min": 1}})
-    with pytest.raises(ValueError, match=r"rules\.ugly\.score=beauty.*known: frozen, luma_p95"):
+    with pytest.raises(ValueError, match=r"rules\.ugly\.score=beauty.*known: black, frozen"):
         policy.verdicts([CLIP])
     assert policy.verdicts([]) == []
 

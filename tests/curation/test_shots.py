@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openwfm.curation.shots import divide, find_transitions, runs, shots_between
+from openwfm.curation.shots import divide
+from openwfm.curation.transitions import find_transitions, is_doubtful, runs, shots_between
 
 
 def test_hard_cut_and_dissolve() -> None:
@@ -55,3 +56,47 @@ def test_divide_uses_as_few_parts_as_possible() -> None:
     times = [frame / 10 for frame in range(101)]
     assert divide(0, 100, times, 10.0) == [(0, 100)]
     assert divide(0, 100, times, pytest.approx(5.0).expected) == [(0, 50), (50, 100)]
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95), st.floats(0.01, 0.5))
+def test_without_doubt_no_error_within_the_margin_changes_a_cut(seed, threshold, margin) -> None:
+    """The errors are the worst ones too: all frames up or down by the margin, or each its own."""
+    rng = np.random.default_rng(seed)
+    level = np.log(threshold / (1 - threshold))
+    first, second = level - rng.uniform(margin, 6, (2, 50))
+    for _ in range(rng.integers(3)):
+        at, length = rng.integers(1, 44), rng.integers(1, 5)
+        second[at : at + length] = level + rng.uniform(margin, 4, length)
+        first[at + rng.integers(length)] = level + rng.uniform(margin, 4)
+    single, many = _sigmoid(first), _sigmoid(second)
+    if is_doubtful(single, many, threshold, margin):
+        return
+    expected = [(t.start, t.cut, t.end) for t in find_transitions(single, many, threshold)]
+    for error in (-margin, margin, *(rng.uniform(-margin, margin, (2, 50)) for _ in range(4))):
+        error = np.broadcast_to(np.asarray(error) * 0.999, (2, 50))
+        moved = find_transitions(_sigmoid(first + error[0]), _sigmoid(second + error[1]), threshold)
+        assert [(t.start, t.cut, t.end) for t in moved] == expected
+
+
+@pytest.mark.parametrize(
+    "changes, doubtful",
+    [
+        ({}, False),
+        ({20: 0.99}, False),
+        ({20: 0.42}, True),  # near the threshold
+        ({20: 0.99, 21: 0.989}, True),  # which of two is the peak
+        ({20: 0.99, 21: 0.6}, False),
+        ({0: 0.99}, True),  # the peak may lie in the window before
+        ({49: 0.99}, True),
+    ],
+)
+def test_what_is_doubtful(changes, doubtful) -> None:
+    single = np.full(50, 0.01, np.float32)
+    for at, value in changes.items():
+        single[at] = value
+    assert is_doubtful(single, single, 0.4, 0.12) == doubtful

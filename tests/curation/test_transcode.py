@@ -13,7 +13,7 @@ from curation_videos import decode, scene, set_rotation, write_video
 from openwfm.curation.frames import read_frames
 from openwfm.curation.probe import Probe
 from openwfm.curation.record import Clip, RejectedError, Source
-from openwfm.curation.transcode import Transcode
+from openwfm.curation.transcode import Transcode, probe
 
 
 def source(file: Path) -> Source:
@@ -143,3 +143,10 @@ def test_a_span_beyond_the_end_is_rejected_and_the_next_clip_is_fine(tmp_path) -
     with pytest.raises(RejectedError, match="truncated"):
         transcode.process(Clip(**{**vars(good), "start_frame": 15, "end_frame": 30}))
     assert numbers(transcode.process(good)[0].media.video) == list(range(10))
+
+
+def test_a_card_that_is_not_there_stops_the_set_up() -> None:
+    """No card was at hand to test the other case."""
+    probe("libx264")
+    with pytest.raises(ValueError, match=r"curation\.codec=h264_wrong"):
+        probe("h264_wrong")

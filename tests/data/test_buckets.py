@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openwfm.data.batch import VideoBatch
+from openwfm.data.buckets import nearest_size
 from openwfm.data.config import DataConfig
 from openwfm.data.datamodule import ShardDataModule
-from openwfm.data.images import nearest_size
 from openwfm.data.order import BatchOrder, JointOrder, equal_batches
 from openwfm.data.shards import ShardWriter, bucket
 from openwfm.video import write_png
@@ -105,10 +105,16 @@ def test_weights_say_the_sizes_they_were_trained_on(mixed_shards: Path, tiny_sha
     assert "sizes" not in plain and "image_ratio" not in plain
 
 
-def test_latents_need_one_size(mixed_shards: Path, tmp_path: Path) -> None:
+def test_latents_of_several_sizes(mixed_shards: Path, tmp_path: Path) -> None:
+    """A row has the latents of its window, whatever its size."""
     data = module(mixed_shards, latents=str(tmp_path / "latents"))
-    with pytest.raises(ValueError, match=r"data\.latents=.*needs clips of one size"):
-        data.prepare_latents(lambda video: video, "x")
+    data.prepare_latents(lambda video: video[:, :, ::8, ::2, ::2], "x")
+    latents, pixels = data.dataset("train"), module(mixed_shards).dataset("train")
+    assert len(latents) == len(pixels)
+    for row in range(len(pixels)):
+        video, found = pixels[row].video, latents[row].latents
+        assert video is not None and found is not None
+        torch.testing.assert_close(found, video[:, ::8, ::2, ::2], atol=1e-3, rtol=0)
 
 
 def test_images_are_frames_of_clips(mixed_shards: Path) -> None:
@@ -167,8 +173,10 @@ def test_a_folder_without_pictures_is_refused(mixed_shards: Path, tmp_path: Path
         ({"image_ratio": float("nan")}, "data.image_ratio=nan"),
         ({"image_batch_size": 0}, "data.image_batch_size=0: must be at least 1"),
         ({"images": "x"}, r"data\.images=x: needs data\.image_ratio above 0"),
-        ({"image_ratio": 0.1, "latents": "x"}, "must be 0 with a latent cache"),
-        ({"image_ratio": 0.1, "images": "x", "text": "optional"}, "must be none with data.images"),
+        (
+            {"image_ratio": 0.1, "images": "x", "text": "required"},
+            "must be none or optional with data.images",
+        ),
     ],
 )
 def test_bad_values(values: dict[str, object], words: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from openwfm.data import windows
 from openwfm.data.batch import VideoBatch
 from openwfm.data.config import DataConfig
 from openwfm.data.datamodule import ShardDataModule
 from openwfm.data.latents import LatentCache
-from openwfm.data.windows import cut_windows, decode_clip
+from openwfm.data.windows import FrameCache, cut_windows, decode_clip
 
 
 def module(shards: Path, **values: object) -> ShardDataModule:
@@ -39,10 +41,44 @@ def test_windows_hold_the_frames_of_the_clip(tiny_shards: Path) -> None:
     frames = data.frames("train")
     key = sorted(frames.lengths)[0]
     whole = decode_clip(data._open().read(key, "mp4"), key)
-    windows = [w for w in data.windows("train") if w.key == key]
-    assert [w.start for w in windows] == list(range(25 - 9 + 1))
-    for window in windows[::5]:
+    cut = [w for w in data.windows("train") if w.key == key]
+    assert [w.start for w in cut] == list(range(25 - 9 + 1))
+    for window in cut[::5]:
         assert np.array_equal(frames.read(window), whole[window.start : window.start + 9])
+
+
+def test_lengths_and_sizes_cost_no_decoding(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And they are those of the decoded clips, in the order of the cache."""
+    shards = tmp_path / "shards"
+    shutil.copytree(tiny_shards, shards, ignore=shutil.ignore_patterns(".cache"))
+    decoded = module(shards).frames("train")
+    with monkeypatch.context() as patch:
+        patch.setattr(windows, "decode_clip", pytest.fail)
+        data = module(shards)
+        frames = data.frames("train")
+        listed, facts = data.windows("train"), data.export_config()
+    assert not (shards / ".cache").exists()
+    real = FrameCache.of_clips(
+        tmp_path / "cache",
+        {},
+        ((key, decode_clip(data._open().read(key, "mp4"), key)) for key in data.keys("train")),
+    )
+    assert frames.spans == decoded.spans == real.spans
+    assert listed == module(shards).windows("train") and facts == module(shards).export_config()
+    assert np.array_equal(frames.read(listed[3]), real.read(listed[3]))
+
+
+def test_a_clip_that_is_not_what_its_json_says(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = tmp_path / "shards"
+    shutil.copytree(tiny_shards, shards, ignore=shutil.ignore_patterns(".cache"))
+    whole = windows.decode_clip
+    monkeypatch.setattr(windows, "decode_clip", lambda data, name: whole(data, name)[:-1])
+    with pytest.raises(ValueError, match="holds 24 frames of 32x32, but its json says 25 of 32x32"):
+        module(shards).dataset("train")
 
 
 def test_splits_share_no_source(tiny_shards: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import types
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -47,3 +49,21 @@ def write_archive(path: Path, tensors: Mapping[str, Tensor], *, trace: bool = Fa
 def save_archive() -> Callable[..., Path]:
     """``save_archive(path, tensors, trace=…)`` writes such an archive."""
     return write_archive
+
+
+@pytest.fixture
+def cosmos(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """diffusers' module; where torchvision is missing, its nearest resize is stood in for.
+
+    Without accelerate, diffusers cannot open a model that keeps parts in fp32; all of ours is.
+    """
+    module = pytest.importorskip("diffusers.models.transformers.transformer_cosmos")
+    if not hasattr(module, "transforms"):
+        resize = types.SimpleNamespace(
+            resize=lambda image, size, interpolation: F.interpolate(image, size, mode=interpolation)
+        )
+        modes = types.SimpleNamespace(NEAREST="nearest")
+        stand_in = types.SimpleNamespace(functional=resize, InterpolationMode=modes)
+        monkeypatch.setattr(module, "transforms", stand_in, raising=False)
+    monkeypatch.setattr(module.CosmosTransformer3DModel, "_keep_in_fp32_modules", None)
+    return module

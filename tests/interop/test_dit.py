@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from openwfm.diffusion.config import DiTConfig
 from openwfm.diffusion.dit import DiT
@@ -15,9 +14,9 @@ from openwfm.interop.dit import (
     export_nvidia_dit,
     from_diffusers_dit,
     load_nvidia_dit,
-    release_names,
     to_diffusers_dit,
 )
+from openwfm.interop.dit_names import release_names
 
 TINY = DiTConfig(
     width=256,
@@ -27,20 +26,6 @@ TINY = DiTConfig(
     text_width=48,
     max_size=(8, 32, 32),
 )
-
-
-@pytest.fixture
-def cosmos(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """diffusers' module; where torchvision is missing, its nearest resize is stood in for."""
-    module = pytest.importorskip("diffusers.models.transformers.transformer_cosmos")
-    if not hasattr(module, "transforms"):
-        resize = types.SimpleNamespace(
-            resize=lambda image, size, interpolation: F.interpolate(image, size, mode=interpolation)
-        )
-        modes = types.SimpleNamespace(NEAREST="nearest")
-        stand_in = types.SimpleNamespace(functional=resize, InterpolationMode=modes)
-        monkeypatch.setattr(module, "transforms", stand_in, raising=False)
-    return module
 
 
 def random_net(config: DiTConfig, seed: int = 0) -> DiT:

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from openwfm.nn.rope import axis_dims, axis_frequencies, axis_theta, rotary_table, rotate
+from openwfm.nn.rope import (
+    axis_dims,
+    axis_frequencies,
+    axis_positions,
+    axis_theta,
+    rotary_table,
+    rotate,
+)
 
 
 def table(fps: float | None, scale: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> torch.Tensor:
@@ -91,3 +98,49 @@ def test_rotation_keeps_lengths_and_depends_on_offsets_only() -> None:
     products = torch.einsum("bnhd,bmhd->nm", a, b)
     assert torch.allclose(products[1:, 1:], products[:-1, :-1], atol=1e-5)
     assert not torch.allclose(products[0], products[0, 0].expand(8), atol=1e-2)
+
+
+def _angles(dtype: torch.dtype, ratios: tuple[float, float, float]) -> list[torch.Tensor]:
+    """Of 704x1280 pixels, 121 frames at 24 fps: 16x44x80 patches, heads of 128."""
+    positions = axis_positions((16, 44, 80), torch.tensor([24.0]), 24.0, dtype, "cpu")
+    axes = zip(positions, axis_dims(128), ratios, strict=True)
+    return [(p[..., None] * axis_frequencies(dim, r, dtype)).float() for p, dim, r in axes]
+
+
+def test_bf16_angles_err_as_the_released_code_does() -> None:
+    """Measured on the release: 0.026, 0.074 and 0.148 rad at most for ratios (2, 1, 1)."""
+    exact, rounded = (_angles(d, (2.0, 1.0, 1.0)) for d in (torch.float32, torch.bfloat16))
+    worst = [float((a - b).abs().max()) for a, b in zip(exact, rounded, strict=True)]
+    assert worst == pytest.approx([0.026, 0.074, 0.148], abs=5e-4)
+
+
+@pytest.mark.parametrize("fps", [24.0, 30.0, 7.0])
+def test_bf16_rounds_after_every_operation(fps: float) -> None:
+    """The release's lines, spelt out: everything is bf16 until the angles are cast to fp32."""
+    bf16 = torch.bfloat16
+    dims, ratios, grid = axis_dims(128), (2.0, 1.0, 1.0), (3, 4, 5)
+    halves = []
+    for axis, (dim, ratio) in enumerate(zip(dims, ratios, strict=True)):
+        power = (torch.arange(0, dim, 2).float() / dim).to(bf16)
+        theta = torch.tensor(10000.0 * ratio ** (dim / (dim - 2))).to(bf16).float()
+        frequency = (1.0 / (theta ** power.float()).to(bf16).float()).to(bf16)
+        position = torch.arange(grid[axis]).to(bf16)
+        if axis == 0:
+            rate = torch.tensor(fps).to(bf16).float()
+            position = ((position.float() / rate).to(bf16).float() * 24).to(bf16)
+        halves.append(torch.outer(position.float(), frequency.float()).to(bf16).float())
+    t, h, w = halves
+    wanted = torch.cat(
+        (
+            t[:, None, None].expand(*grid, -1),
+            h[None, :, None].expand(*grid, -1),
+            w[None, None].expand(*grid, -1),
+        ),
+        dim=-1,
+    ).flatten(0, 2)
+    cos, sin = rotary_table(
+        grid, 128, ratios=ratios, fps=torch.tensor([fps]), base_fps=24.0, dtype=bf16
+    )
+    assert cos.dtype == sin.dtype == torch.float32
+    assert torch.allclose(cos[0, :, :64], wanted.cos(), rtol=0, atol=1e-6)
+    assert torch.allclose(sin[0, :, 64:], wanted.sin(), rtol=0, atol=1e-6)

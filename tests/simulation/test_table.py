@@ -15,6 +15,7 @@ from openwfm.simulation.table import TableConfig
 def test_the_yaml_holds_the_defaults() -> None:
     values = yaml.safe_load((config_folder() / "world" / "table.yaml").read_text())
     assert values.pop("_target_") == "openwfm.simulation.table.TableConfig"
+    values["scenarios"] = tuple(values["scenarios"])
     assert values == asdict(TableConfig())
 
 

@@ -14,7 +14,7 @@ def encoder():
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ValueError, match="text_encoder=t6: must be one of minilm-l6-v2"):
+    with pytest.raises(ValueError, match="text_encoder=t6: must be one of minilm-l6-v2, t5-11b"):
         text_encoder("t6")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from openwfm.tokenizer.adversarial import balanced_gradient, gradient_penalty, hinge_loss
+from openwfm.tokenizer.adversarial import (
+    balanced_gradient,
+    gradient_penalty,
+    hinge_loss,
+    relativistic_loss,
+)
 from openwfm.tokenizer.discriminator import AdversarialConfig, Discriminator
 
 CONF = Path(__file__).parents[2] / "conf" / "model" / "discriminator"
@@ -38,6 +44,8 @@ def test_yaml_names_every_default() -> None:
         ({"gradient_clip": 0.0}, "gradient_clip=0.0: must be positive"),
         ({"betas": (0.5, 1.0)}, r"betas=\(0.5, 1.0\): must be two numbers"),
         ({"r1": -1.0}, "r1=-1.0: must be at least 0"),
+        ({"r2": -1.0}, "r2=-1.0: must be at least 0"),
+        ({"loss": "wasserstein"}, "loss=wasserstein: must be one of hinge, relativistic"),
     ],
 )
 def test_bad_values(values: dict[str, Any], message: str) -> None:
@@ -81,6 +89,18 @@ def test_spectral_norms_go_to_one() -> None:
 def test_hinge_loss_closed_form() -> None:
     assert hinge_loss(torch.tensor([2.0, 0.0]), torch.tensor([-3.0, 1.0])) == 0.5 + 1.0
     assert hinge_loss(torch.full((3,), 1.0), torch.full((2,), -1.0)) == 0
+
+
+def test_relativistic_loss_sees_differences_only() -> None:
+    """log 2 where nothing differs; -log σ(d) where ``better`` is d above; constants cancel."""
+    real, made = noise(3, 4, 2), noise(3, 4, 2, seed=1)
+    assert float(relativistic_loss(real, real)) == pytest.approx(math.log(2))
+    assert float(relativistic_loss(made + 3, made)) == pytest.approx(math.log(1 + math.exp(-3)))
+    wanted = -torch.sigmoid(real - made).log().mean()
+    torch.testing.assert_close(relativistic_loss(real, made), wanted)
+    torch.testing.assert_close(relativistic_loss(real + 7, made + 7), wanted)
+    shuffled = relativistic_loss(real, made.flip(0))
+    assert not torch.allclose(shuffled, wanted), "pairs count"
 
 
 def test_gradient_penalty_of_a_linear_function() -> None:

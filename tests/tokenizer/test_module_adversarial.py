@@ -154,17 +154,18 @@ def test_the_warm_up_is_the_discriminator_s_alone() -> None:
     assert not same(before, adversarial.discriminator.state_dict())
 
 
-@pytest.mark.parametrize("normalization", ["spectral", "none"])
-def test_both_learn_from_clips_and_images(normalization: str) -> None:
+@pytest.mark.parametrize("normalization, loss", [("spectral", "hinge"), ("none", "relativistic")])
+def test_both_learn_from_clips_and_images(normalization: str, loss: str) -> None:
     config = AdversarialConfig(
-        channels=4, warmup_steps=2, normalization=normalization, r1=0.1, r1_every=2
-    )
+        channels=4, warmup_steps=2, normalization=normalization, loss=loss,
+        r1=0.1, r2=0.1, r1_every=2,
+    )  # fmt: skip
     data = batches(6)
     plain, adversarial = make(), make(discriminator=config)
     fit(plain, data, 6)
     metrics = fit(adversarial, data, 6).callback_metrics
     assert not same(plain.tokenizer.state_dict(), adversarial.tokenizer.state_dict())
-    names = {"adversarial", "adversarial_factor", "discriminator", "logit_gap", "r1"}
+    names = {"adversarial", "adversarial_factor", "discriminator", "logit_gap", "r1", "r2"}
     assert {f"train/{name}" for name in names} <= set(metrics)
     assert 0 < metrics["train/adversarial_factor"] <= config.max_factor
     assert all(value.isfinite() for value in metrics.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from openwfm.autoregressive.config import TransformerConfig, YarnConfig
-from openwfm.autoregressive.generate import generate_tokens
+from openwfm.autoregressive.generate import stream_tokens
+from openwfm.autoregressive.medusa import MedusaConfig, MedusaDrafter, MedusaHeads
 from openwfm.autoregressive.objective import (
     NextTokenConfig,
     NextTokenLoss,
     counted_targets,
     next_token_loss,
 )
+from openwfm.autoregressive.runtime import DecodingConfig
 from openwfm.autoregressive.sampling import SamplerConfig
 from openwfm.autoregressive.transformer import Transformer
+from openwfm.autoregressive.windows import Window, kept_frames, plan_windows
 from openwfm.nn.attention import Keys
 from openwfm.weights import load_strict, read_fields, read_weights
 
@@ -43,7 +48,6 @@ class TextConfig:
 class StepDraws:
     """All random numbers of one training step."""
 
-    num_given: Int[Tensor, " b"]
     keep_text: Bool[Tensor, " b"]
 
 
@@ -62,6 +66,7 @@ class AutoregressiveWorldModel(nn.Module):
         sampler: SamplerConfig,
         text: TextConfig,
         tokenizer_sha256: str,
+        medusa: MedusaConfig | None = None,
     ) -> None:
         super().__init__()
         if (text.encoder == "none") != (net.context_width is None):
@@ -75,6 +80,7 @@ class AutoregressiveWorldModel(nn.Module):
                 "(nothing foresees the first token)"
             )
         self.net = Transformer(net)
+        self.medusa = None if medusa is None else MedusaHeads(net.width, medusa)
         self.objective, self.sampler, self.text = objective, sampler, text
         self.tokenizer_sha256 = tokenizer_sha256
 
@@ -82,12 +88,15 @@ class AutoregressiveWorldModel(nn.Module):
     def config(self) -> TransformerConfig:
         return self.net.config
 
+    def drafter(self) -> MedusaDrafter:
+        """For `speculate_tokens`. Raises ValueError for a model without Medusa heads."""
+        if self.medusa is None:
+            raise ValueError("medusa: null: these weights have no heads; train some (model.medusa)")
+        return MedusaDrafter(self.medusa, self.net)
+
     def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
-        config = self.objective
-        given = torch.randint(
-            config.min_frames, config.max_frames + 1, (batch,), generator=generator
-        )
-        return StepDraws(given, torch.rand(batch, generator=generator) >= config.text_dropout)
+        keep_text = torch.rand(batch, generator=generator) >= self.objective.text_dropout
+        return StepDraws(keep_text)
 
     def sequence(self, indices: Int[Tensor, "b f y x"]) -> Int[Tensor, "b n"]:
         """Tokens in the order of the network, their begin first where there is one.
@@ -105,23 +114,35 @@ class AutoregressiveWorldModel(nn.Module):
         begin = tokens.new_full((len(tokens), 1), self.config.vocabulary)
         return torch.cat((begin, tokens), dim=1)
 
-    def loss(
+    def hidden(
         self,
         indices: Int[Tensor, "b f y x"],
         draws: StepDraws,
         *,
         text: Float[Tensor, "b n d"] | None,
-    ) -> NextTokenLoss:
-        frames = indices.shape[1]
+    ) -> Float[Tensor, "b m d"]:
+        """What foresees the last m tokens of clips: all of them with a begin of video, else all
+        but the first."""
         sequence = self.sequence(indices)
         context = self.context(text, draws.keep_text.to(indices.device))
-        logits = self.net(sequence[:, :-1], context=context)
-        counted = counted_targets(
-            draws.num_given.to(indices.device), self.config.frame_tokens, frames
-        )
+        return self.net.hidden(sequence[:, :-1], context=context)
+
+    def loss(
+        self, indices: Int[Tensor, "b f y x"], hidden: Float[Tensor, "b m d"]
+    ) -> NextTokenLoss:
+        """Of clips and what `hidden` made of them."""
         return next_token_loss(
-            logits, indices.flatten(1), counted, self.config.frame_tokens, self.objective.z_loss
+            self.net.logits(hidden),
+            indices.flatten(1),
+            self.counted(indices),
+            self.config.frame_tokens,
+            self.objective.z_loss,
         )
+
+    def counted(self, indices: Int[Tensor, "b f y x"]) -> Bool[Tensor, "b n"]:
+        """Which tokens of clips are predicted."""
+        given = torch.full((len(indices),), self.objective.min_frames, device=indices.device)
+        return counted_targets(given, self.config.frame_tokens, indices.shape[1])
 
     def context(
         self, text: Float[Tensor, "b n d"] | None, keep: Bool[Tensor, " b"] | None = None
@@ -149,34 +170,76 @@ class AutoregressiveWorldModel(nn.Module):
         batch: int = 1,
         sampler: SamplerConfig | None = None,
         generator: torch.Generator | None = None,
+        decoding: DecodingConfig | None = None,
     ) -> Int[Tensor, "b f y x"]:
         """Indices of ``num_latent_frames`` frames, of which the first are ``given``.
 
-        Without them ``batch`` clips begin from nothing. Raises ValueError when the network cannot
-        begin from nothing, or for more frames than ``net.grid`` has.
+        Without them ``batch`` clips begin from nothing. More frames than ``net.grid`` has are made
+        window by window (`windows`). Raises ValueError when the network cannot begin from nothing.
+        """
+        given = self._given(given, batch)
+        made = self.stream(
+            given,
+            num_latent_frames,
+            text=text,
+            sampler=sampler,
+            generator=generator,
+            decoding=decoding,
+        )
+        return torch.cat((given.long(), torch.stack(list(made), dim=1)), dim=1)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        given: Int[Tensor, "b k y x"],
+        num_latent_frames: int,
+        *,
+        text: Float[Tensor, "b n d"] | None = None,
+        sampler: SamplerConfig | None = None,
+        generator: torch.Generator | None = None,
+        decoding: DecodingConfig | None = None,
+    ) -> Iterator[Int[Tensor, "b y x"]]:
+        """The frames that `generate` makes, each as soon as its last token is drawn.
+
+        Memory does not grow with their number: beyond a window only the frames carried over stay.
         """
         rows, columns = self.config.grid[1:]
-        if given is None:
-            if not self.config.bov:
-                raise ValueError("frames: missing: a world without net.bov continues frames")
-            given = self.net.embed.weight.new_zeros(batch, 0, rows, columns, dtype=torch.long)
-        count = (num_latent_frames - given.shape[1]) * rows * columns
-        if count < 1 or num_latent_frames > self.config.grid[0]:
-            raise ValueError(
-                f"num_latent_frames={num_latent_frames}: must be above the {given.shape[1]} given "
-                f"and at most {self.config.grid[0]}, the first of net.grid"
-            )
+        windows = self.windows(given.shape[1], num_latent_frames, decoding)
         context = self.context(text) if text is not None else self.no_text(len(given))
-        tokens = generate_tokens(
-            self.net,
-            self.sequence(given),
-            count,
-            sampler or self.sampler,
-            context=context,
-            generator=generator,
-        )
-        made = tokens.view(len(given), -1, rows, columns)
-        return torch.cat((given.long(), made), dim=1)
+        recent = given.long()
+        for window in windows:
+            recent = recent[:, recent.shape[1] - window.carried :]
+            tokens = stream_tokens(
+                self.net,
+                self.sequence(recent),
+                window.made * rows * columns,
+                sampler or self.sampler,
+                context=context,
+                generator=generator,
+                decoding=decoding,
+            )
+            for _ in range(window.made):
+                frame = torch.stack(list(islice(tokens, rows * columns)), dim=1)
+                frame = frame.view(-1, rows, columns)
+                recent = torch.cat((recent, frame[:, None]), dim=1)
+                yield frame
+
+    def windows(
+        self, given: int, num_latent_frames: int, decoding: DecodingConfig | None = None
+    ) -> list[Window]:
+        """How `stream` gets from ``given`` frames to ``num_latent_frames``. A window's first
+        frame, which stands for a single frame of pixels in training, is one of several here."""
+        longest = self.config.grid[0]
+        keep = kept_frames(decoding, self.objective.max_frames, longest)
+        return plan_windows(given, num_latent_frames, longest, keep)
+
+    def _given(self, given: Int[Tensor, "b k y x"] | None, batch: int) -> Int[Tensor, "b k y x"]:
+        if given is not None:
+            return given
+        if not self.config.bov:
+            raise ValueError("frames: missing: a world without net.bov continues frames")
+        empty = self.net.embed.weight.new_zeros(batch, 0, *self.config.grid[1:])
+        return empty.long()
 
     def no_text(self, batch: int) -> list[Keys] | None:
         """Keys of no prompt; None for a network without cross-attention."""
@@ -195,6 +258,7 @@ class AutoregressiveWorldModel(nn.Module):
             "sampler": asdict(self.sampler),
             "text": asdict(self.text),
             "tokenizer_sha256": self.tokenizer_sha256,
+            "medusa": None if self.medusa is None else asdict(self.medusa.config),
         }
 
 
@@ -210,7 +274,9 @@ def load_autoregressive_model(folder: Path | str) -> AutoregressiveWorldModel:
     net = dict(config["net"])
     if net.get("yarn") is not None:
         net["yarn"] = YarnConfig(**net["yarn"])
+    medusa = config.get("medusa")  # weights from before there were heads do without the key
     model = AutoregressiveWorldModel(
+        medusa=None if medusa is None else read_fields(MedusaConfig, medusa, source),
         net=read_fields(TransformerConfig, net, source),
         objective=read_fields(NextTokenConfig, config["objective"], source),
         sampler=read_fields(SamplerConfig, config["sampler"], source),

@@ -14,20 +14,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.autoregressive.config import TransformerConfig
-from openwfm.autoregressive.model import (
-    AutoregressiveWorldModel,
-    StepDraws,
-    TextConfig,
-    load_autoregressive_model,
-)
-from openwfm.autoregressive.objective import NextTokenConfig, NextTokenLoss
+from openwfm.autoregressive.medusa import MedusaConfig, freeze_below, medusa_loss
+from openwfm.autoregressive.model import AutoregressiveWorldModel, StepDraws, TextConfig
+from openwfm.autoregressive.objective import NextTokenConfig
 from openwfm.autoregressive.sampling import SamplerConfig
+from openwfm.autoregressive.start import start_from
 from openwfm.data.batch import VideoBatch
 from openwfm.nn.decay import Groups, decay_groups
 from openwfm.randomness import derive_seed, fingerprint, torch_generator
 from openwfm.tokenizer import VideoTokenizer
 from openwfm.tokenizer.frozen import FrozenTokenizer
-from openwfm.weights import load_strict
 
 
 class AutoregressiveModule(L.LightningModule):
@@ -35,7 +31,8 @@ class AutoregressiveModule(L.LightningModule):
 
     A cache of latents holds codes, which are exact in fp16; indices are derived from them. The
     tokenizer is no submodule, so it is neither in checkpoints nor averaged. ``weights`` is a
-    published folder to start from; its network must equal ``net``.
+    published folder to start from; its network must equal ``net``, but for what a stage of training
+    changes when ``grow`` is set. With ``medusa`` the heads learn, and the last layers below them.
     """
 
     def __init__(
@@ -50,10 +47,13 @@ class AutoregressiveModule(L.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None,
         weights: str | None,
         seed: int,
+        medusa: MedusaConfig | None = None,
+        grow: bool = False,
     ) -> None:
         super().__init__()
         self.net_config, self.objective = net, objective
         self.sampler_config, self.text_config = sampler, text
+        self.medusa, self.grow = medusa, grow
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.model: AutoregressiveWorldModel | None = None
@@ -76,9 +76,12 @@ class AutoregressiveModule(L.LightningModule):
                 sampler=self.sampler_config,
                 text=self.text_config,
                 tokenizer_sha256=self.tokenizer_sha256,
+                medusa=self.medusa,
             )
         if self.weights is not None:
-            _start_from(model, self.weights)
+            start_from(model, self.weights, grow=self.grow)
+        if self.medusa is not None:
+            freeze_below(model.net, self.medusa)
         self.model = model
 
     @property
@@ -115,60 +118,68 @@ class AutoregressiveModule(L.LightningModule):
         # The keys tell micro-batches of one optimiser step apart, also after a resume.
         position = (self.global_step, self.global_rank, fingerprint(batch.key))
         generator = torch_generator(self.seed, "train/draws", *position)
-        found = self._loss(batch, self.world_model.draw(len(batch), generator))
-        self.log("train/loss", found.loss, prog_bar=True, batch_size=len(batch))
-        self.log("train/cross_entropy", found.cross_entropy, batch_size=len(batch))
-        self.log("train/z", found.z, batch_size=len(batch))
-        return found.loss
+        draws = self.world_model.draw(len(batch), generator)
+        return self._loss(batch, draws, "train")
 
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
-        """The number of given frames depends on the clip's key alone, so that epochs compare."""
-        generators = [
-            torch_generator(self.seed, "val/draws", fingerprint((key,))) for key in batch.key
-        ]
-        parts = [self.world_model.draw(1, generator) for generator in generators]
-        draws = StepDraws(
-            torch.cat([part.num_given for part in parts]),
-            torch.ones(len(batch), dtype=torch.bool),
-        )
-        found = self._loss(batch, draws)
-        options: dict[str, Any] = {"batch_size": len(batch), "sync_dist": True}
-        self.log("val/loss", found.loss, prog_bar=True, **options)
-        self.log("val/cross_entropy", found.cross_entropy, **options)
-        for frame, accuracy in enumerate(found.accuracy):
-            if bool(torch.isfinite(accuracy)):
-                self.log(f"val/accuracy_frame{frame}", accuracy, **options)
+        """With every prompt, so that epochs compare."""
+        draws = StepDraws(torch.ones(len(batch), dtype=torch.bool))
+        self._loss(batch, draws, "val")
 
-    def _loss(self, batch: VideoBatch, draws: StepDraws) -> NextTokenLoss:
-        found = self.world_model.loss(self.indices(batch), draws, text=batch.text)
-        if not bool(torch.isfinite(found.loss)):
+    def _loss(self, batch: VideoBatch, draws: StepDraws, stage: str) -> Float[Tensor, ""]:
+        model, indices = self.world_model, self.indices(batch)
+        hidden = model.hidden(indices, draws, text=batch.text)
+        found = model.loss(indices, hidden)
+        values: dict[str, Tensor] = {"cross_entropy": found.cross_entropy, "z": found.z}
+        values |= {f"accuracy_frame{i}": value for i, value in enumerate(found.accuracy)}
+        loss = found.loss
+        if model.medusa is not None:
+            heads = medusa_loss(
+                model.medusa,
+                model.net,
+                hidden,
+                indices.flatten(1),
+                model.counted(indices),
+                alone=self.global_step < model.medusa.config.warmup_steps,
+            )
+            loss = loss + heads.loss
+            values |= {f"accuracy_ahead{i + 2}": value for i, value in enumerate(heads.accuracy)}
+        if not bool(torch.isfinite(loss)):
             raise ValueError(
-                f"loss={float(found.loss.detach())} at step {self.global_step} with clips "
+                f"loss={float(loss.detach())} at step {self.global_step} with clips "
                 f"{', '.join(batch.key)}: must be finite; lower optimizer.lr or inspect the clips"
             )
-        return found
+        options: dict[str, Any] = {"batch_size": len(batch), "sync_dist": stage == "val"}
+        self.log(f"{stage}/loss", loss, prog_bar=True, **options)
+        for name, value in values.items():
+            if bool(torch.isfinite(value)):
+                self.log(f"{stage}/{name}", value, **options)
+        return loss
 
     @torch.no_grad()
-    def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:
-        """Rows to look at: the clips as the tokenizer keeps them, the likeliest token at each
-        place given the true ones before it, and futures drawn freely."""
-        model, indices = self.world_model, self.indices(batch)
+    def sample_tokens(self, batch: VideoBatch) -> dict[str, Int[Tensor, "b f y x"]]:
+        """Rows of tokens: the truth, the likeliest token at each place given the true ones before
+        it, and futures drawn freely."""
+        model, indices = self.world_model, self.indices(batch).long()
         sequence = model.sequence(indices)
         logits = model.net(sequence[:, :-1], context=model.context(batch.text))
-        forced = indices.flatten(1).long().clone()
+        forced = indices.flatten(1).clone()
         forced[:, -logits.shape[1] :] = logits.argmax(-1)
-        count = max(1, self.objective.max_frames)
         free = model.generate(
-            indices[:, :count],
+            indices[:, : max(1, self.objective.max_frames)],
             indices.shape[1],
             text=batch.text,
             generator=torch_generator(self.seed, "samples"),
         )
-        rows = {"tokenizer": indices, "teacher_forced": forced.view_as(indices), "free": free}
-        return {
-            name: self.tokenizer.decode_indices(row.int()).clamp(-1, 1)
-            for name, row in rows.items()
-        }
+        return {"tokenizer": indices, "teacher_forced": forced.view_as(indices), "free": free}
+
+    @torch.no_grad()
+    def decode_tokens(self, tokens: Int[Tensor, "b f y x"]) -> Float[Tensor, "b c t h w"]:
+        return self.tokenizer.decode_indices(tokens.int()).clamp(-1, 1)
+
+    def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:
+        """The rows of `sample_tokens`, decoded."""
+        return {name: self.decode_tokens(row) for name, row in self.sample_tokens(batch).items()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weight decay acts on matrices only: not on norms or embeddings."""
@@ -186,17 +197,3 @@ class AutoregressiveModule(L.LightningModule):
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.world_model.state_dict()
-
-
-def _start_from(model: AutoregressiveWorldModel, folder: str) -> None:
-    published = load_autoregressive_model(folder)
-    if published.config != model.config:
-        raise ValueError(
-            f"weights={folder}: its network {published.config} differs from {model.config}"
-        )
-    if published.tokenizer_sha256 != model.tokenizer_sha256:
-        raise ValueError(
-            f"weights={folder}: trained on the tokens of {published.tokenizer_sha256[:12]}, "
-            f"not of this tokenizer, {model.tokenizer_sha256[:12]}"
-        )
-    load_strict(model, published.state_dict(), folder)

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 class NextTokenConfig:
     """``z_loss`` weighs the squared logarithm of the normaliser (the paper's 3e-4).
 
-    The first latent frames are given, not predicted: of each sample as many as are drawn from
-    ``min_frames`` to ``max_frames``. ``text_dropout`` replaces a prompt by nothing.
+    A world must be given ``min_frames`` latent frames and may be given up to ``max_frames``.
+    Training counts every token after the first ``min_frames``: in a causal network a token is
+    foreseen from the same past however many frames are given. ``text_dropout`` replaces a prompt
+    by nothing.
     """
 
     z_loss: float = 3e-4

@@ -60,6 +60,15 @@ def draw(
     return (probabilities / noise).argmax(-1)
 
 
+def choose(
+    logits: Float[Tensor, "... v"], config: SamplerConfig, generator: torch.Generator | None = None
+) -> Int[Tensor, ...]:
+    """`draw` from `probabilities`; greedy needs neither."""
+    if config.temperature == 0:
+        return logits.argmax(-1)
+    return draw(probabilities(logits, config), generator)
+
+
 def accept_drafts(
     target: Float[Tensor, "k1 v"],
     drafted: Int[Tensor, " k"],

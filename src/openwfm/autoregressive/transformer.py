@@ -19,6 +19,7 @@ from openwfm.autoregressive.cache import KeyValueCache
 from openwfm.autoregressive.config import TransformerConfig
 from openwfm.autoregressive.positions import absolute_rows, rotary_rows
 from openwfm.nn.attention import CrossAttention, Keys
+from openwfm.nn.derived import Derives
 from openwfm.nn.rope import rotate
 
 Rotary = tuple[Tensor, Tensor]
@@ -45,14 +46,15 @@ class CausalAttention(nn.Module):
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         if cache is not None:
             k, v = cache.extend(layer, k, v)
-        return self.out(rearrange(self._mix(q, k, v), "b h n d -> b n (h d)"))
+        return self.out(rearrange(self.mix(q, k, v), "b h n d -> b n (h d)"))
 
-    def _mix(
+    def mix(
         self,
         q: Float[Tensor, "b h n d"],
         k: Float[Tensor, "b g m d"],
         v: Float[Tensor, "b g m d"],
     ) -> Float[Tensor, "b h n d"]:
+        """Causal attention of the last n of m tokens; g key-value heads, shared by groups."""
         count, total = q.shape[2], k.shape[2]
         if count == 1:
             # The heads of a group are queries to the same keys: nothing is repeated.
@@ -111,8 +113,11 @@ class Layer(nn.Module):
         return x + self.mlp(self.mlp_norm(x))
 
 
-class Transformer(nn.Module):
-    """``Transformer(config)(tokens)``: logits of the token after each."""
+class Transformer(Derives):
+    """``Transformer(config)(tokens)``: logits of the token after each.
+
+    What decoding derives from the weights (`openwfm.autoregressive.runtime`) it remembers.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -167,10 +172,7 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         """What enters the unembedding, normalised; see :meth:`forward`."""
         start = 0 if cache is None else cache.length
-        self._check(tokens, start)
-        keys = self._keys(context)
-        if cache is not None:
-            cache.check_room(*tokens.shape)
+        keys = self.check_step(tokens, context, cache)
         count, device = tokens.shape[1], tokens.device
         cos, sin = rotary_rows(self.config, start, count, device)
         x = self.embed(tokens)
@@ -183,6 +185,19 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.advance(count)
         return self.norm(x)
+
+    def check_step(
+        self,
+        tokens: Int[Tensor, "b n"],
+        context: Tensor | Sequence[Keys] | None,
+        cache: KeyValueCache | None,
+    ) -> Sequence[Keys | None]:
+        """The context's keys for every layer. Raises ValueError for what `hidden` cannot take."""
+        self._check(tokens, 0 if cache is None else cache.length)
+        keys = self._keys(context)
+        if cache is not None:
+            cache.check_room(*tokens.shape)
+        return keys
 
     def _layers(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]

@@ -1,7 +1,7 @@
 """``openwfm bench curation``: how fast raw video becomes shards, where the time goes, and memory.
 
-Each run is a process of its own over the same filmed takes, into a fresh folder; its start and the
-loading of models are included, as a user would see them, and told apart by a run over one take.
+Each run is a process of its own over the same filmed takes, into a fresh folder. Its start and the
+loading of models are measured apart, by a run in which every worker loads and none has work.
 """
 
 from __future__ import annotations
@@ -11,25 +11,28 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from openwfm.curation.config import CurationConfig
-from openwfm.curation.curate import curate_folder
+from openwfm.curation.curate import curate_folder, open_engine
+from openwfm.curation.pipeline import Pipeline
+from openwfm.curation.stages import build_phases
 from openwfm.simulation.config import FootageConfig
 from openwfm.simulation.footage import film_footage
 from openwfm.video import open_video, write_chunks
 
+Result = TypeVar("Result")
 TITLES = {
-    "engines": "raw takes to shards, start of processes included; medians",
+    "engines": "raw takes to shards; medians, `start` of the seconds are no work",
     "stages": "seconds of one worker, by stage",
     "memory": "peak of one process, by length of one video",
 }
@@ -76,7 +79,9 @@ def bench_curation(
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in modes}
         for number in range(config.repeats):
             for place, (name, mode) in enumerate(modes.items()):
-                runs[name].append(_alone(replace(mode, out=str(root / f"out{number}-{place}"))))
+                fresh = replace(mode, out=str(root / f"out{number}-{place}"))
+                start = _alone(measure_start, fresh)
+                runs[name].append({**_alone(measure, fresh), "start": start})
         manifests = {run["manifest"] for of in runs.values() for run in of}
         if len(manifests) > 1:
             raise ValueError(f"engines: {len(manifests)} different manifests of the same takes")
@@ -90,11 +95,42 @@ def bench_curation(
         }
 
 
-def _alone(curation: CurationConfig) -> dict[str, Any]:
+def _alone(what: Callable[[CurationConfig], Result], curation: CurationConfig) -> Result:
     """In a fresh process, so that peak memory is its own (its workers' is not counted)."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(measure, curation).result()
+        return pool.submit(what, curation).result()
+
+
+@dataclass
+class Load:
+    """A job whose set-up loads what a phase needs, and that does nothing."""
+
+    config: CurationConfig
+    phase: str
+    threads: int = 1
+    seconds: float = 0.1  # so that no worker can take another's task before that is set up
+
+    def setup(self) -> None:
+        Pipeline(getattr(build_phases(self.config), self.phase)).setup()
+
+    def do(self, task: int) -> None:
+        time.sleep(self.seconds)
+
+
+def measure_start(curation: CurationConfig) -> float:
+    """Seconds of a run without work: start the engine, load the models of both phases."""
+    started = time.perf_counter()
+    tasks = range(max(1, curation.workers))
+    pauses = 0.0
+    with open_engine(curation) as engine:
+        for phase in ("measure", "caption"):
+            job = Load(curation, phase)
+            failed = [failure for _, failure in engine.run(job, tasks) if failure is not None]
+            if failed:
+                raise RuntimeError(f"{curation.engine}: {failed[0].reason}: {failed[0].detail}")
+            pauses += job.seconds
+    return time.perf_counter() - started - pauses
 
 
 def measure(curation: CurationConfig) -> dict[str, Any]:
@@ -123,6 +159,8 @@ def _engines(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         table.append(
             {
                 "engine": name,
+                "seconds": middle,
+                "start": statistics.median(run["start"] for run in of),
                 "clips_per_second": of[0]["clips"] / middle,
                 "frames_per_second": of[0]["frames"] / middle,
                 "real_time_factor": of[0]["video_seconds"] / middle,
@@ -134,8 +172,14 @@ def _engines(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def _ratio(base: list[dict[str, Any]], runs: list[dict[str, Any]]) -> float:
-    pairs = zip(base, runs, strict=True)
-    return statistics.median(one["seconds"] / other["seconds"] for one, other in pairs)
+    """Of the seconds of work, without the start."""
+    return statistics.median(
+        _work(one) / _work(other) for one, other in zip(base, runs, strict=True)
+    )
+
+
+def _work(run: dict[str, Any]) -> float:
+    return float(run["seconds"] - run["start"])
 
 
 def _stages(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -151,7 +195,7 @@ def _memory(curation: CurationConfig, root: Path, minutes: float) -> dict[str, A
     """Peak of one process that curates one long video, the takes one after the other."""
     folder = root / f"long-{minutes:g}"
     frames = write_long(Path(curation.source), folder / "long.mp4", minutes)
-    run = _alone(replace(curation, source=str(folder), out=str(root / f"out-{minutes:g}")))
+    run = _alone(measure, replace(curation, source=str(folder), out=str(root / f"out-{minutes:g}")))
     return {
         "minutes": minutes,
         "frames": frames,

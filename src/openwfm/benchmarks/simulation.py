@@ -135,3 +135,24 @@ def _together(world: WorldConfig, config: SimulationBenchConfig, workers: int) -
 
 def _process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def print_rows(rows: list[dict[str, Any]], workers: int) -> None:
+    """On the screen: shares as percentages, memory of one and of four times as many clips."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="filming on one core; every view counts as a frame, all costs included")
+    for name in ("world", "frame", "frames/s", *LABELS, "MiB, 4x clips", f"{workers} workers"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        views = f" x{row['views']}" if row["views"] > 1 else ""
+        table.add_row(
+            row["world"],
+            row["frame"] + views,
+            f"{row['frames_per_second']:.0f}",
+            *(f"{100 * row[f'share_{label}']:.0f}%" for label in LABELS),
+            f"{row['peak_mib']:.0f} {row['peak_mib_4x']:.0f}",
+            f"{row['speedup']:.2f}x",
+        )
+    Console(width=110).print(table)

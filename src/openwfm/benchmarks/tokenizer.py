@@ -17,12 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from openwfm.benchmarks.tokenizer_memory import peak_of_decode, peak_of_stream
+from openwfm.benchmarks.tokenizer_memory import (
+    TOLERANCE,
+    peak_of_decode,
+    peak_of_stream,
+    peak_of_tiles,
+)
 from openwfm.interop.diffusers import to_diffusers
 from openwfm.randomness import torch_generator
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer, preset
 
-TOLERANCE = 1e-5  # largest difference of outputs, over the largest output
 CONFIGS = {
     "nano": preset("cv8x8x8_nano"),
     "small": replace(preset("cv8x8x8"), channels=32, channels_mult=(2, 4, 4)),
@@ -33,6 +37,7 @@ TITLES = {
     "speed": "ours beside diffusers: same weights and inputs, by turns",
     "training": "training step",
     "memory": "peak memory of decoding one clip",
+    "tiles": "decoding in tiles beside decoding whole frames",
     "streaming": "streaming decode, a latent frame at a time",
 }
 Clip = tuple[int, int, int]
@@ -66,12 +71,17 @@ def bench_tokenizer(config: TokenizerBenchConfig) -> dict[str, list[dict[str, An
     """The tables of `TITLES`, a dict a row."""
     speed = [s for s in SPEED if not config.quick or _size(s[1]) <= QUICK_PIXELS]
     clip = (33, 128, 128) if config.quick else (33, 256, 256)
+    tiled, tile = ((1, 256, 256), 64) if config.quick else ((9, 512, 512), 128)
     lengths = (100, 129, 1_000) if config.quick else (100, 129, 10_000)
     return {
         "ceilings": [ceilings(config)],
         "speed": [row for name, size in speed for row in compare(name, size, config)],
         "training": [compare_training(config)],
         "memory": [{"net": "small", "clip": _text(clip), **peak_of_decode(CONFIGS["small"], clip)}],
+        "tiles": [
+            {"net": "published", "clip": _text(tiled), "tile": tile}
+            | peak_of_tiles(CONFIGS["published"], tiled, tile)
+        ],
         "streaming": [
             {"net": "nano", "frames": frames, **peak_of_stream(CONFIGS["nano"], frames)}
             for frames in lengths

@@ -15,19 +15,41 @@ from openwfm.interop.diffusers import to_diffusers
 from openwfm.randomness import torch_generator
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
 
+TOLERANCE = 1e-5  # largest difference of outputs, over the largest output
 STREAM_SIDE = 64
 STREAM_WINDOW = 3  # latent frames: the training length, 17 frames
 
 
 def peak_of_decode(config: TokenizerConfig, clip: tuple[int, int, int]) -> dict[str, float]:
     """MiB that decoding a clip (t, h, w) takes beyond model and latents, its output included."""
-    ours, theirs = (_apart(decode_once, config, clip, peer) for peer in (False, True))
+    ours, theirs = (apart(decode_once, config, clip, peer) for peer in (False, True))
     return {"ours_mib": ours, "theirs_mib": theirs, "ratio": theirs / ours}
+
+
+def peak_of_tiles(
+    config: TokenizerConfig, clip: tuple[int, int, int], tile: int
+) -> dict[str, float]:
+    """MiB and seconds of decoding a clip whole, and in tiles of so many pixels a side.
+
+    Asserts that both give the same pixels.
+    """
+    whole_mib, whole_seconds, whole = _apart(decode_in_tiles, config, clip, None)
+    tiled_mib, tiled_seconds, tiled = _apart(decode_in_tiles, config, clip, tile)
+    difference = float((tiled - whole).abs().max() / whole.abs().max())
+    assert difference <= TOLERANCE, f"{clip} in tiles of {tile} differs by {difference:.1e}"
+    return {
+        "whole_mib": whole_mib,
+        "tiled_mib": tiled_mib,
+        "ratio": whole_mib / tiled_mib,
+        "whole_seconds": whole_seconds,
+        "tiled_seconds": tiled_seconds,
+        "difference": difference,
+    }
 
 
 def peak_of_stream(config: TokenizerConfig, frames: int) -> dict[str, float]:
     """MiB and frames a second of a stream whose pixels are looked at and let go, 64x64."""
-    mib, seconds = _apart(decode_stream, config, frames)
+    mib, seconds = apart(decode_stream, config, frames)
     return {"peak_mib": mib, "frames_per_second": frames / seconds}
 
 
@@ -47,6 +69,23 @@ def decode_once(config: TokenizerConfig, clip: tuple[int, int, int], peer: bool)
     memory = Peak()
     module.decode(latents)
     return memory.mib()
+
+
+@torch.no_grad()
+def decode_in_tiles(
+    config: TokenizerConfig, clip: tuple[int, int, int], tile: int | None
+) -> tuple[float, float, torch.Tensor]:
+    """In this process: MiB above the start, seconds, and every 16th row and column of the pixels.
+
+    The smallest clip is decoded before, so that what is set up once is not counted.
+    """
+    torch.manual_seed(0)
+    tokenizer, unit = VideoTokenizer(config).eval(), config.spatial_compression
+    latents = _latents(config, int(config.temporal.latent_frames(clip[0])), clip[1] // unit)
+    tokenizer.decode(_latents(config, 1, 8))
+    memory, started = Peak(), time.perf_counter()
+    video = tokenizer.decode(latents, tile=tile)
+    return memory.mib(), time.perf_counter() - started, video[..., ::16, ::16].clone()
 
 
 def _module(config: TokenizerConfig, peer: bool) -> Any:
@@ -91,7 +130,7 @@ def _latents(config: TokenizerConfig, frames: int, side: int) -> torch.Tensor:
     return torch.randn(1, config.latent_channels, frames, side, side, generator=generator)
 
 
-def _apart(function: Any, *arguments: Any) -> Any:
+def apart(function: Any, *arguments: Any) -> Any:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         return pool.submit(function, *arguments).result()

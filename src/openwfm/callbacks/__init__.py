@@ -6,6 +6,7 @@ from openwfm.callbacks.export import ExportWeights
 from openwfm.callbacks.progress import Progress
 from openwfm.callbacks.provenance import Provenance
 from openwfm.callbacks.samples import SampleVideos
+from openwfm.callbacks.teacher_forced import TeacherForced
 from openwfm.callbacks.throughput import Throughput
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Progress",
     "Provenance",
     "SampleVideos",
+    "TeacherForced",
     "Throughput",
     "averaged_module",
 ]

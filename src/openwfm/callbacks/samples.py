@@ -83,9 +83,13 @@ class SampleVideos(L.Callback):
         training = module.training
         module.eval()
         with torch.no_grad():
-            rows = cast(Samples, module).sample_videos(shown)
+            rows = self.rows(module, shown, step)
         module.train(training)
         self._write(trainer, step, rows, float(shown.fps[0]))
+
+    def rows(self, module: L.LightningModule, batch: VideoBatch, step: int) -> Mapping[str, Tensor]:
+        """Named videos; the module is in eval mode."""
+        return cast(Samples, module).sample_videos(batch)
 
     def _write(self, trainer: L.Trainer, step: int, rows: Mapping[str, Tensor], fps: float) -> None:
         videos = {name: [to_uint8(clip) for clip in clips] for name, clips in rows.items()}

@@ -1,4 +1,4 @@
-"""``openwfm bench simulation | tokenizer | curation``: as tables and as JSON."""
+"""``openwfm bench simulation | tokenizer | curation | diffusion | autoregressive``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from openwfm.provenance import machine
 
 def main(config: DictConfig) -> int:
     """Measure, print tables, write ``out``/KIND.json; returns 0."""
-    kinds = {"simulation": _simulation, "tokenizer": _tokenizer, "curation": _curation}
+    kinds = {
+        "simulation": _simulation,
+        "tokenizer": _tokenizer,
+        "curation": _curation,
+        "diffusion": _diffusion,
+        "autoregressive": _autoregressive,
+    }
     if config.kind not in kinds:
         raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
     result = kinds[config.kind](config)
@@ -32,10 +38,15 @@ def _tokenizer(config: DictConfig) -> dict[str, Any]:
 
     settings = build(config.tokenizer)
     assert isinstance(settings, TokenizerBenchConfig)
-    tables = bench_tokenizer(settings)
-    for name, rows in tables.items():
-        print_table(TITLES[name], rows)
-    return {"settings": asdict(settings), **tables}
+    return _shown(asdict(settings), bench_tokenizer(settings), TITLES)
+
+
+def _diffusion(config: DictConfig) -> dict[str, Any]:
+    from openwfm.benchmarks.diffusion import TITLES, DiffusionBenchConfig, bench_diffusion
+
+    settings = build(config.diffusion)
+    assert isinstance(settings, DiffusionBenchConfig)
+    return _shown(asdict(settings), bench_diffusion(settings), TITLES)
 
 
 def _curation(config: DictConfig) -> dict[str, Any]:
@@ -45,14 +56,31 @@ def _curation(config: DictConfig) -> dict[str, Any]:
     assert isinstance(settings, CurationBenchConfig)
     with tempfile.TemporaryDirectory() as raw, tempfile.TemporaryDirectory() as out:
         template = build(compose("curate", [f"in={raw}", f"out={out}"]).curation)
-    tables = bench_curation(settings, template)
+    return _shown(asdict(settings), bench_curation(settings, template), TITLES)
+
+
+def _shown(
+    settings: dict[str, Any], tables: dict[str, list[dict[str, Any]]], titles: dict[str, str]
+) -> dict[str, Any]:
     for name, rows in tables.items():
-        print_table(TITLES[name], rows)
+        print_table(titles[name], rows)
+    return {"settings": settings, **tables}
+
+
+def _autoregressive(config: DictConfig) -> dict[str, Any]:
+    from openwfm.benchmarks import autoregressive
+
+    settings = build(config.autoregressive)
+    assert isinstance(settings, autoregressive.AutoregressiveBenchConfig)
+    tables = {}
+    for name, rows in autoregressive.bench_autoregressive(settings):
+        tables[name] = rows
+        print_table(autoregressive.TITLES[name], rows)
     return {"settings": asdict(settings), **tables}
 
 
 def _simulation(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.simulation import SimulationBenchConfig, bench_simulation
+    from openwfm.benchmarks.simulation import SimulationBenchConfig, bench_simulation, print_rows
 
     settings = build(config.simulation)
     assert isinstance(settings, SimulationBenchConfig)
@@ -62,27 +90,5 @@ def _simulation(config: DictConfig) -> dict[str, Any]:
         for name in config.worlds
     }
     rows = bench_simulation(settings, worlds)
-    _print(rows, settings.workers)
+    print_rows(rows, settings.workers)
     return {"settings": asdict(settings), "rows": rows}
-
-
-def _print(rows: list[dict[str, Any]], workers: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from openwfm.benchmarks.simulation import LABELS
-
-    table = Table(title="filming on one core; every view counts as a frame, all costs included")
-    for name in ("world", "frame", "frames/s", *LABELS, "MiB, 4x clips", f"{workers} workers"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        views = f" x{row['views']}" if row["views"] > 1 else ""
-        table.add_row(
-            row["world"],
-            row["frame"] + views,
-            f"{row['frames_per_second']:.0f}",
-            *(f"{100 * row[f'share_{label}']:.0f}%" for label in LABELS),
-            f"{row['peak_mib']:.0f} {row['peak_mib_4x']:.0f}",
-            f"{row['speedup']:.2f}x",
-        )
-    Console(width=110).print(table)

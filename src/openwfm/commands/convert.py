@@ -1,4 +1,4 @@
-"""``openwfm convert KIND in=… out=…``: datasets of robots ⇄ shards, tokenizers of others ⇄ ours."""
+"""``openwfm convert KIND in=… out=…``: datasets of robots ⇄ shards, weights of others ⇄ ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def main(config: DictConfig) -> int:
         return _export(build(config.to_lerobot))
     if config.kind == "tokenizer":
         return _tokenizer(config.tokenizer)
-    raise ValueError(f"kind={config.kind}: must be one of lerobot, to_lerobot, tokenizer")
+    if config.kind == "world":
+        return _world(config.world)
+    raise ValueError(f"kind={config.kind}: must be one of lerobot, to_lerobot, tokenizer, world")
 
 
 def _tokenizer(node: DictConfig) -> int:
@@ -35,6 +37,20 @@ def _tokenizer(node: DictConfig) -> int:
     for line in found.describe():
         print(line)
     write_tokenizer(found, request.out, request.format)
+    print(f"written as {request.format}: {request.out}")
+    return 0
+
+
+def _world(node: DictConfig) -> int:
+    from openwfm.interop.world_convert import ConvertWorldConfig, read_world, write_world
+
+    request = build(node)
+    assert isinstance(request, ConvertWorldConfig)
+    found = read_world(request)
+    for line in found.describe():
+        print(line)
+    for line in write_world(found, request.out, request.format):
+        print(line)
     print(f"written as {request.format}: {request.out}")
     return 0
 

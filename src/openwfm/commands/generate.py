@@ -18,6 +18,7 @@ def main(config: DictConfig) -> int:
     request = build(config.generate)
     assert isinstance(request, GenerateConfig)
     world = World.load(request.run, device=request.device)
+    world.decode_with(precision=request.precision, native=request.native, keep=request.keep)
     prompt = request.prompt
     if prompt is None and request.prompts is None:
         prompt = carried_caption(request.frames) if world.facts.reads_text else ""

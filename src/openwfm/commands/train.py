@@ -47,23 +47,25 @@ def main(config: DictConfig) -> int:
 
 
 def _cache_latents(module: Any, datamodule: Any) -> None:
-    """Encode the training windows once; their statistics go to a module that starts from nothing.
+    """Encode the training windows once; a diffusion module that starts from nothing gets their
+    statistics.
 
     Without a cache they are those that lie with the tokenizer, where it has some. Published weights
     bring the statistics they were trained with, and stay valid only with those.
     """
     from openwfm.tokenizer.statistics import read_statistics
 
-    if not hasattr(module, "set_latent_statistics"):
+    if not hasattr(module, "encode_latents"):
         return
     module.configure_model()
+    fresh = module.weights is None and hasattr(module, "set_latent_statistics")
     if datamodule.config.latents is None:
         known = read_statistics(module.tokenizer_folder)
-        if module.weights is None and known is not None:
+        if fresh and known is not None:
             module.set_latent_statistics(known.frame_mean, known.frame_std)
         return
     cache = datamodule.prepare_latents(module.encode_latents, module.tokenizer_sha256)
-    if module.weights is None:
+    if fresh:
         module.set_latent_statistics(*cache.statistics())
 
 

@@ -43,6 +43,11 @@ class CaptionerConfig:
             raise ValueError(f"caption.max_characters={self.max_characters}: must be at least 16")
         if self.vision is not None:
             self.vision.prompt.check_places()
+            if (shown := self.vision.windows.pictures_of) != "clip":
+                raise ValueError(
+                    f"caption.vision.windows.pictures_of={shown}: must be clip (captions are "
+                    "written when the stills of the source are gone; the vlm filter sees them)"
+                )
 
 
 class WriteCaption:

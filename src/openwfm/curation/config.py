@@ -12,10 +12,11 @@ from openwfm.curation.features import EfficientNetConfig, EncoderConfig
 from openwfm.curation.motion import SOURCES
 from openwfm.curation.policy import PolicyConfig
 from openwfm.curation.storage import is_remote, local_path
+from openwfm.curation.transcode import CODECS
 from openwfm.curation.vlm import VlmFilterConfig
 
 # Raise when the code of a stage changes what it makes: finished work is then redone.
-MEASURE_VERSION = 4
+MEASURE_VERSION = 5
 CAPTION_VERSION = 2
 
 ASPECTS = ("square", "keep")
@@ -29,9 +30,11 @@ class CurationConfig:
 
     What shapes the clips: ``size`` is their shorter side in pixels; ``aspect`` makes them
     ``square`` or lets them ``keep`` the nearest of the usual shapes; ``fps`` is their constant
-    frame rate; ``crf`` the H.264 quality (0 to 51, lower is better); ``keyframe_interval`` in
-    frames bounds what a random access decodes; ``threshold`` is the shot detector's. Shots over
-    ``max_seconds`` are divided, shots under ``min_shot_seconds`` are not even measured.
+    frame rate; ``codec`` writes H.264: ``libx264``, or ``h264_nvenc`` on an NVIDIA card (its bytes
+    differ by card and driver); ``crf`` is the quality (0 to 51, lower is better);
+    ``keyframe_interval`` in frames bounds what a random access decodes; ``threshold`` is the shot
+    detector's. Shots over ``max_seconds`` are divided, shots under ``min_shot_seconds`` are not
+    even measured.
 
     What is measured: ``motion`` by optical ``flow`` or the codec's ``vectors``; ``overlay`` looks
     for text laid over the film; ``encoder`` embeds clips, for content types, search and near
@@ -52,6 +55,7 @@ class CurationConfig:
     size: int = 64
     aspect: str = "square"
     fps: float = 24.0
+    codec: str = "libx264"
     crf: int = 12
     keyframe_interval: int = 12
     threshold: float = 0.4
@@ -81,6 +85,7 @@ class CurationConfig:
                 "a multiple of 16, at least 32, with curation.aspect=keep",
             ),
             ("fps", 0 < self.fps <= 240, "above 0 and at most 240"),
+            ("codec", self.codec in CODECS, f"one of {', '.join(CODECS)}"),
             ("crf", 0 <= self.crf <= 51, "in 0..51"),
             ("keyframe_interval", self.keyframe_interval >= 1, "at least 1"),
             ("threshold", 0 < self.threshold < 1, "between 0 and 1"),
@@ -122,7 +127,7 @@ class CurationConfig:
     def measure_recipe(self) -> dict[str, Any]:
         """The settings that change what is measured: no paths, no policy, no engine."""
         names = (
-            "size", "aspect", "fps", "crf", "keyframe_interval", "threshold",
+            "size", "aspect", "fps", "codec", "crf", "keyframe_interval", "threshold",
             "min_shot_seconds", "max_seconds",
         )  # fmt: skip
         models = ("motion", "overlay", "encoder", "aesthetic", "vlm")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -74,7 +76,7 @@ def find_repeats(clips: Sequence[Clip], work: MeasuredWork, config: DedupConfig)
         return {}
     keys = [[_preferred(clip, name) for name in config.prefer] for clip in clips]
     order = preference(np.array(keys, dtype=np.float64).reshape(len(clips), len(config.prefer)))
-    signatures = [_array(work, clip, "signature") for clip in clips]
+    signatures = _Signatures(clips, work)
     copies = find_copies(signatures, order, epsilon=config.copies)
     found = _gone(copies.leader)
     if config.epsilon is None and config.target_fraction is None:
@@ -104,6 +106,25 @@ def _preferred(clip: Clip, name: str) -> float:
             f"known: {', '.join(sorted(clip.scores)) or 'none'}"
         )
     return clip.scores[name]
+
+
+class _Signatures(Sequence[np.ndarray]):
+    """Read when they are asked for: the longest weigh more than all else of a clip."""
+
+    def __init__(self, clips: Sequence[Clip], work: MeasuredWork) -> None:
+        self._clips, self._work = clips, work
+        self._read = lru_cache(256)(self._fresh)
+
+    def _fresh(self, at: int) -> np.ndarray:
+        return _array(self._work, self._clips[at], "signature")
+
+    def __getitem__(self, at: Any) -> Any:
+        if at >= len(self):
+            raise IndexError(at)
+        return self._read(at)
+
+    def __len__(self) -> int:
+        return len(self._clips)
 
 
 def _array(work: MeasuredWork, clip: Clip, kind: str) -> np.ndarray:

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -27,8 +28,12 @@ DEATHS = 2  # so many lost workers reject a task: the first may have been anothe
 class Job(Protocol):
     """Travels to every worker; ``do`` leaves its result where the driver can read it.
 
-    ``do`` may be called again for a task that was done in part, by a worker that died.
+    ``do`` may be called again for a task that was done in part, by a worker that died. Of a job
+    that waits for others (a caption server) a local worker does ``threads`` tasks at a time.
     """
+
+    @property
+    def threads(self) -> int: ...
 
     def setup(self) -> None: ...
 
@@ -99,29 +104,38 @@ class LocalEngine:
     def _here(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
         with one_thread():
             job.setup()
-            for position, task in enumerate(tasks):
-                yield position, attempt(job, task)
+            if job.threads == 1:
+                for position, task in enumerate(tasks):
+                    yield position, attempt(job, task)
+                return
+            with ThreadPoolExecutor(job.threads) as pool:
+                places = {pool.submit(attempt, job, task): at for at, task in enumerate(tasks)}
+                try:
+                    for done in as_completed(places):
+                        yield places[done], done.result()
+                finally:
+                    pool.shutdown(cancel_futures=True)
 
     def _share_out(self, job: Job, tasks: Sequence[Any]) -> Iterator[Outcome]:
         waiting, deaths = deque(range(len(tasks))), [0] * len(tasks)
         while len(self._crew) < min(self.workers, len(tasks)):
             self._crew.append(_Worker())
-        while waiting or any(worker.busy for worker in self._crew):
+        while waiting or any(worker.under_way for worker in self._crew):
             for worker in self._crew:
-                if not worker.busy and waiting:
+                while waiting and worker.may_take(waiting[0], job.threads, deaths):
                     worker.give(job, position := waiting.popleft(), tasks[position])
-            ready = wait([worker.pipe for worker in self._crew if worker.busy])
+            ready = wait([worker.pipe for worker in self._crew if worker.under_way])
             for place, worker in enumerate(self._crew):
                 if worker.pipe not in ready:
                     continue
-                position, failure = worker.collect()
-                if failure is WORKER_DIED:
-                    self._crew[place] = _Worker()
-                    deaths[position] += 1
-                    if deaths[position] < DEATHS:
-                        waiting.appendleft(position)
-                        continue
-                yield position, failure
+                for position, failure in worker.collect():
+                    if failure is WORKER_DIED:
+                        self._crew[place] = _Worker()
+                        deaths[position] += 1
+                        if deaths[position] < DEATHS:
+                            waiting.appendleft(position)
+                            continue
+                    yield position, failure
 
 
 class _Worker:
@@ -133,31 +147,33 @@ class _Worker:
             self.process.start()
         theirs.close()
         self.job: Job | None = None
-        self.position: int | None = None
+        self.under_way: set[int] = set()
 
-    @property
-    def busy(self) -> bool:
-        return self.position is not None
+    def may_take(self, position: int, threads: int, deaths: Sequence[int]) -> bool:
+        """A task whose worker died is tried again alone, so it costs no other task a try."""
+        is_suspect = deaths[position] > 0 or any(deaths[other] for other in self.under_way)
+        return not self.under_way if is_suspect else len(self.under_way) < threads
 
     def give(self, job: Job, position: int, task: Any) -> None:
-        self.position = position
+        self.under_way.add(position)
         with suppress(BrokenPipeError):  # it died at once: `collect` sees the end of the pipe
-            self.pipe.send((None if job is self.job else job, task))
+            self.pipe.send((None if job is self.job else job, position, task))
         self.job = job
 
-    def collect(self) -> Outcome:
-        """Raises what the job's ``setup`` raised, and a `StopRunError`."""
-        position = self.position
-        assert position is not None
-        self.position = None
+    def collect(self) -> list[Outcome]:
+        """One outcome, or of a dead worker all that it was at.
+
+        Raises what the job's ``setup`` raised, and a `StopRunError`.
+        """
         try:
-            failure = self.pipe.recv()
+            outcome = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            return position, WORKER_DIED
-        if isinstance(failure, Exception):
-            raise failure
-        return position, failure
+            return [(position, WORKER_DIED) for position in sorted(self.under_way, reverse=True)]
+        if isinstance(outcome, Exception):
+            raise outcome
+        self.under_way.remove(outcome[0])
+        return [outcome]
 
     def dismiss(self) -> None:
         self.pipe.close()
@@ -168,13 +184,15 @@ class _Worker:
 
 
 def _serve(pipe: Connection) -> None:
-    """A worker's life: set up each new job once, then a task at a time until the pipe closes."""
+    """A worker's life: set up each new job once, then do its tasks until the pipe closes."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     job: Job | None = None
+    pool: ThreadPoolExecutor | None = None
+    lock = threading.Lock()
     while True:
         try:
-            new, task = pipe.recv()
+            new, position, task = pipe.recv()
         except (EOFError, ConnectionResetError):
             return
         if new is not None:
@@ -184,12 +202,21 @@ def _serve(pipe: Connection) -> None:
             except Exception as error:  # noqa: BLE001  # raised again by the driver
                 pipe.send(error)
                 return
+            pool = ThreadPoolExecutor(job.threads) if job.threads > 1 else None
         assert job is not None
-        try:
-            pipe.send(attempt(job, task))
-        except StopRunError as error:
-            pipe.send(StopRunError(str(error)))
-            return
+        if pool is None:
+            _answer(pipe, lock, job, position, task)
+        else:
+            pool.submit(_answer, pipe, lock, job, position, task)
+
+
+def _answer(pipe: Connection, lock: threading.Lock, job: Job, position: int, task: Any) -> None:
+    try:
+        outcome: Outcome | StopRunError = position, attempt(job, task)
+    except StopRunError as error:
+        outcome = StopRunError(str(error))
+    with lock, suppress(BrokenPipeError):  # the driver stopped at another's error
+        pipe.send(outcome)
 
 
 def _die_with_parent() -> None:

@@ -19,6 +19,7 @@ class MeasureSource:
     config: CurationConfig
     make_phases: MakePhases
     work: MeasuredWork
+    threads: int = field(default=1, init=False)
     _pipeline: Pipeline | None = field(default=None, init=False)
 
     def setup(self) -> None:
@@ -34,7 +35,7 @@ class MeasureSource:
 
 @dataclass(frozen=True)
 class CaptionTask:
-    """``key`` is the place of the result in `CaptionedWork`."""
+    """``clip`` without evidence; ``key`` is the place of the result in `CaptionedWork`."""
 
     clip: Clip
     source: Source
@@ -43,13 +44,21 @@ class CaptionTask:
 
 @dataclass
 class CaptionClip:
-    """Kept clip → its captions and token embeddings, in `CaptionedWork`."""
+    """Kept clip → its captions and token embeddings, in `CaptionedWork`.
+
+    As many at a time in a worker as its endpoints take questions: a clip often has one window.
+    """
 
     config: CurationConfig
     make_phases: MakePhases
     measured: MeasuredWork
     work: CaptionedWork
     _pipeline: Pipeline | None = field(default=None, init=False)
+
+    @property
+    def threads(self) -> int:
+        asked = (self.config.caption.vision, self.config.rewrite)
+        return max((one.endpoint.concurrency for one in asked if one is not None), default=1)
 
     def setup(self) -> None:
         self._pipeline = Pipeline(self.make_phases(self.config).caption)
@@ -64,7 +73,7 @@ class CaptionClip:
                 signature=self.measured.array(task.clip, "signature"),
                 embedding=self.measured.array(task.clip, "embedding"),
             )
-            clip = replace(task.clip, origin=source, media=media)
+            clip = replace(self.measured.in_full(task.clip), origin=source, media=media)
             (result,) = self._pipeline.run(clip, accounts)
         assert isinstance(result, Clip)
         self.work.write(task.key, result, accounts)

@@ -11,6 +11,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -43,11 +44,14 @@ def manifest(sources: Iterable[Source], clips: Iterable[Clip]) -> pa.Table:
     what scores were derived from), and ``score_NAME`` for every score that a clip has.
     """
     clips = sorted(clips, key=lambda clip: (clip.path, clip.start_frame))
-    rows = [_source_row(source) for source in sorted(sources, key=lambda s: (s.path, s.id))]
-    rows += [_clip_row(clip) for clip in clips]
+    sources = sorted(sources, key=lambda source: (source.path, source.id))
+    rows = chain(map(_source_row, sources), map(_clip_row, clips))
     names = sorted({f"score_{name}" for clip in clips for name in clip.scores})
     schema = pa.schema([*COLUMNS, *ADDED, *((name, pa.float64()) for name in names)])
-    return pa.Table.from_pylist(rows, schema=schema)
+    parts = iter(lambda: list(islice(rows, ROWS_IN_PART)), [])  # as few Python rows at a time
+    return pa.concat_tables(
+        [schema.empty_table(), *(pa.Table.from_pylist(part, schema=schema) for part in parts)]
+    ).combine_chunks()
 
 
 def _verdict(record: Source | Clip) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from openwfm.curation.embeddings import write_embeddings
-from openwfm.curation.manifest import clip_json, manifest
+from openwfm.curation.manifest import ROWS_IN_PART, clip_json, manifest
 from openwfm.curation.phases import Captioned
 from openwfm.curation.record import Clip, Source
 from openwfm.curation.storage import LocalFolder, RemoteFolder
@@ -45,20 +47,17 @@ def pack(
     rows, keys = manifest(sources, clips.clips), clips.keys
     kept = [clip for clip in clips.clips if clip.rejection is None]
     kept.sort(key=lambda clip: clip.id)
-    described = [[clip_json(clip), keys[clip.id]] for clip in kept]
-    identity = [rows.to_pylist(), described, measured.recipe, captioned.recipe, max_samples]
-    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    fingerprint = _fingerprint(rows, kept, keys, [measured.recipe, captioned.recipe, max_samples])
     present = _present(out, fingerprint)
     if present is not None:
         return present
     with _local(out) as root:
         writer = ShardWriter(root, max_samples=max_samples)
         for clip in kept:
-            data = json.dumps(clip_json(clip), sort_keys=True, ensure_ascii=False).encode()
+            full = replace(clip, evidence=captioned.read(keys[clip.id])[0].evidence)
             members = {
                 "mp4": measured.video(clip),
-                "json": data,
+                "json": _text(clip_json(full)),
                 "text.npy": captioned.text(keys[clip.id]),
             }
             name = bucket(clip.width, clip.height, clip.num_frames / clip.fps)
@@ -68,13 +67,36 @@ def pack(
         return Packed(num_clips=len(kept), manifest_sha256=sha256_file(root / MANIFEST))
 
 
+def _fingerprint(
+    rows: pa.Table, kept: Sequence[Clip], keys: Mapping[str, str], settings: list[Any]
+) -> str:
+    """Of all that the shards depend on. A clip's key stands for the evidence of its stages."""
+    digest = hashlib.sha256(_text(settings))
+    for batch in rows.to_batches(max_chunksize=ROWS_IN_PART):
+        digest.update(_text(batch.to_pylist()))
+    for clip in kept:
+        digest.update(_text([clip_json(clip), keys[clip.id]]))
+    return digest.hexdigest()
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
+
+
 def _embeddings(root: Path, measured: MeasuredWork, kept: Sequence[Clip]) -> None:
-    """What search reads; nothing where no stage embeds clips."""
-    arrays = [measured.array(clip, "embedding") for clip in kept]
-    vectors = [array for array in arrays if array is not None]
-    if len(vectors) == len(kept) and kept:
-        encoder = str(kept[0].evidence["embed"]["encoder"])
-        write_embeddings(root, [clip.id for clip in kept], np.stack(vectors), encoder)
+    """What search reads; nothing where no stage embeds clips. Gathered on disk."""
+    first = measured.array(kept[0], "embedding") if kept else None
+    if first is None:
+        return
+    encoder = str(measured.in_full(kept[0]).evidence["embed"]["encoder"])
+    with tempfile.TemporaryDirectory(prefix="openwfm-embeddings-") as scratch:
+        vectors = np.lib.format.open_memmap(
+            Path(scratch, "all.npy"), mode="w+", dtype=np.float32, shape=(len(kept), len(first))
+        )
+        for row, clip in zip(vectors, kept, strict=True):
+            row[:] = measured.array(clip, "embedding")
+        write_embeddings(root, [clip.id for clip in kept], vectors, encoder)
+        del vectors, row
 
 
 def _present(out: LocalFolder | RemoteFolder, fingerprint: str) -> Packed | None:

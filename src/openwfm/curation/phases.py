@@ -12,14 +12,14 @@ from openwfm.curation.ingest import sidecar_bytes
 from openwfm.curation.jobs import CaptionClip, CaptionTask, MeasureSource
 from openwfm.curation.manifest import ManifestParts
 from openwfm.curation.pipeline import Account
-from openwfm.curation.record import Clip, Rejection, Source
+from openwfm.curation.record import Clip, Rejection, Source, slim
 from openwfm.curation.storage import open_folder
 from openwfm.curation.work import Result
 
 
 @dataclass(frozen=True)
 class Measured:
-    """All sources and their clips, in the order of ``find_sources``.
+    """All sources and their clips (without evidence), in the order of ``find_sources``.
 
     ``new`` are the ids of sources that this run measured.
     """
@@ -32,7 +32,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Captioned:
-    """All clips, the kept ones with captions; ``keys`` of their texts by clip id."""
+    """All clips, the kept ones with captions, without evidence; ``keys`` of their texts by id."""
 
     clips: list[Clip]
     accounts: dict[str, Account]
@@ -61,8 +61,10 @@ def measure(
             results[source.id] = Result(source=refused, clips=(), accounts={})
             return  # not a part: the next run tries again
         else:
-            results[source.id] = job.work.read(source)
-        parts.add(results[source.id].source, results[source.id].clips)
+            read = job.work.read(source)
+            results[source.id] = replace(read, clips=tuple(map(slim, read.clips)))
+        found = results[source.id]
+        parts.add(found.source, found.clips)
 
     todo = []
     for source in sources:
@@ -110,7 +112,7 @@ def caption(
             continue
         done, counted = job.work.read(task.key)
         # The file may have moved and the policy changed since the caption was written.
-        finished[at] = replace(done, path=clips[at].path, weight=clips[at].weight)
+        finished[at] = slim(replace(done, path=clips[at].path, weight=clips[at].weight))
         keys[done.id] = task.key
         for name, account in counted.items():
             accounts[name].add(account)
@@ -129,7 +131,8 @@ def _caption_tasks(
             source = sources[clip.source]
             if source.id not in sidecars:
                 sidecars[source.id] = sidecar_bytes(folder, source)
-            tasks[at] = CaptionTask(clip, source, job.work.key(clip, sidecars[source.id]))
+            key = job.work.key(job.measured.in_full(clip), sidecars[source.id])
+            tasks[at] = CaptionTask(clip, source, key)
     return tasks
 
 

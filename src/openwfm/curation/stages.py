@@ -46,6 +46,7 @@ def build_phases(config: CurationConfig) -> Phases:
                 size=config.size,
                 aspect=config.aspect,
                 fps=config.fps,
+                codec=config.codec,
                 crf=config.crf,
                 keyframe_interval=config.keyframe_interval,
                 max_seconds=config.max_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
+from av.video.stream import VideoStream
 
 from openwfm.curation.frames import read_frames
 from openwfm.curation.look import LookTaker, Scalers
@@ -22,6 +23,22 @@ from openwfm.curation.record import Clip, Media, Record, RejectedError, VideoFac
 ID_LENGTH = 20
 SHAPES = ((1, 1), (4, 3), (3, 4), (16, 9), (9, 16))
 MULTIPLE = 16
+# Options of each encoder at a quality; keyframes stay on the grid that random access relies on.
+CODECS: dict[str, Callable[[int], dict[str, str]]] = {
+    "libx264": lambda quality: {
+        "preset": "veryfast",
+        "crf": str(quality),
+        "sc_threshold": "0",
+        "mbtree": "0",  # see openwfm.video: its bytes are not deterministic
+    },
+    "h264_nvenc": lambda quality: {
+        "preset": "p4",
+        "rc": "vbr",
+        "cq": str(quality),
+        "no-scenecut": "1",
+        "forced-idr": "1",
+    },
+}
 
 
 class Transcode:
@@ -45,7 +62,9 @@ class Transcode:
         keyframe_interval: int,
         max_seconds: float,
         aspect: str = "square",
+        codec: str = "libx264",
     ) -> None:
+        self.codec = codec
         self.size, self.aspect = size, aspect
         self.rate = Fraction(fps).limit_denominator(1001)
         self.crf = crf
@@ -57,7 +76,9 @@ class Transcode:
         self._scalers: Scalers = {}
 
     def setup(self) -> None:
-        """Nothing to load."""
+        """Raises ValueError when a card's encoder cannot be opened here."""
+        if self.codec != "libx264":
+            probe(self.codec)
 
     def process(self, record: Record) -> list[Record]:
         assert isinstance(record, Clip) and record.origin is not None
@@ -148,19 +169,14 @@ class Transcode:
     def _encode(self, frames: Iterator[VideoFrame], width: int, height: int) -> tuple[bytes, int]:
         buffer, count = io.BytesIO(), 0
         with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as out:
-            stream = out.add_stream("libx264", rate=self.rate)
+            stream = out.add_stream(self.codec, rate=self.rate)
+            assert isinstance(stream, VideoStream)
             stream.width, stream.height = width, height
             stream.pix_fmt = "yuv420p"
             context = stream.codec_context
             context.gop_size, context.max_b_frames = self.keyframe_interval, 0
             context.thread_count, context.time_base = 1, 1 / self.rate
-            # sc_threshold=0 keeps keyframes on the grid that random access relies on.
-            context.options = {
-                "preset": "veryfast",
-                "crf": str(self.crf),
-                "sc_threshold": "0",
-                "mbtree": "0",  # see openwfm.video: its bytes are not deterministic
-            }
+            context.options = CODECS[self.codec](self.crf)
             for frame in frames:
                 frame.pts, frame.time_base = count, 1 / self.rate
                 out.mux(stream.encode(frame))
@@ -190,6 +206,22 @@ class Transcode:
         ]  # fmt: skip
         graph.link_nodes(*nodes).configure()
         return graph
+
+
+def probe(codec: str) -> None:
+    """Raises ValueError when this ffmpeg has no such encoder, or it finds no card."""
+    try:
+        with av.open(io.BytesIO(), "w", format="mp4") as out:
+            stream = out.add_stream(codec, rate=24)
+            assert isinstance(stream, VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
+            out.mux(stream.encode(VideoFrame(256, 256, "yuv420p")))
+            out.mux(stream.encode())
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise ValueError(
+            f"curation.codec={codec}: this machine's ffmpeg cannot open it ({error}); it needs an "
+            "NVIDIA card, its driver and an ffmpeg that was built for it; libx264 always works"
+        ) from error
 
 
 def clip_size(width: float, height: float, side: int) -> tuple[int, int]:

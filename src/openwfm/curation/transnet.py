@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -175,12 +176,19 @@ class TransNet:
             after += [kept, kept_too]
             x = pool(x.add_(shortcut))
             means.append(x[:, :, :-1].mean(dim=(2, 3)))
-        similar = self._similarity(torch.cat(means).T)
-        colours = self._lookup(_histograms(frames), "color_hist_layer.fc")
         # The package flattens rows, columns, channels in this order.
         flat = rearrange(x[:, MARGIN : MARGIN + STRIDE, :-1], "f t h w -> t (h w f)")
-        single, many = self._classify(torch.cat([colours, similar, flat], dim=1))
-        return single, many, after
+        return *self.head(frames, torch.cat(means).T, flat), after
+
+    def head(
+        self,
+        frames: UInt8[Tensor, "t h w c"],
+        means: Float[Tensor, "t d"],
+        flat: Float[Tensor, "s e"],
+    ) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
+        """From the means of each block's output, and the last one's middle frames."""
+        colours = self._lookup(_histograms(frames), "color_hist_layer.fc")
+        return self._classify(torch.cat([colours, self._similarity(means), flat], dim=1))
 
     def _layer(self, number: int, x: Tensor, before: list[Tensor] | None) -> tuple[Tensor, Tensor]:
         return self.layers[number](x, before[number] if before else None)
@@ -226,8 +234,16 @@ def _histograms(frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n d"]:
     return F.normalize(counts, dim=1)
 
 
+class Network(Protocol):
+    """What `predict` runs: see `TransNet.window`."""
+
+    def window(
+        self, frames: UInt8[Tensor, "t h w c"], before: list[Tensor] | None
+    ) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"], list[Tensor] | None]: ...
+
+
 def predict(
-    network: TransNet, frames: Iterable[UInt8[np.ndarray, "h w c"]]
+    network: Network, frames: Iterable[UInt8[np.ndarray, "h w c"]]
 ) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
     """Probabilities for a stream of any length, in the memory of two windows.
 
@@ -236,7 +252,8 @@ def predict(
     """
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     pending: list[np.ndarray] = []
-    before, total = None, 0
+    before: list[Tensor] | None = None
+    total = 0
     for frame, is_padding in _padded(frames):
         total += not is_padding
         pending.append(frame)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class MeasuredWork:
 
     def __init__(self, folder: Folder, recipe: Mapping[str, Any]) -> None:
         self.folder, self.recipe = folder.below(MEASURED), dict(recipe)
+        self._held: tuple[str, dict[str, dict[str, Any]]] | None = None
 
     def is_done(self, source: Source) -> bool:
         data = _json_or_none(self.folder, f"{source.id}/{RESULT}")
@@ -81,12 +82,22 @@ class MeasuredWork:
         self.folder.write(f"{source.id}/{RESULT}", _json_bytes(result))
 
     def read(self, source: Source) -> Result:
+        """Clips in full, with their evidence."""
         data = json.loads(self.folder.read(f"{source.id}/{RESULT}"))
         return Result(
             source=source_from_json(data["source"]),
             clips=tuple(clip_from_json(clip) for clip in data["clips"]),
             accounts=_accounts(data),
         )
+
+    def in_full(self, clip: Clip) -> Clip:
+        """The clip with its evidence again. Asking for a source's clips in turn reads it once."""
+        held = self._held
+        if held is None or held[0] != clip.source:
+            data = json.loads(self.folder.read(f"{clip.source}/{RESULT}"))
+            clips = map(clip_from_json, data["clips"])
+            held = self._held = clip.source, {one.name: one.evidence for one in clips}
+        return replace(clip, evidence=held[1][clip.name])
 
     def evidence_file(self, clip: Clip) -> str:
         """Relative to the output folder's ``.work``."""

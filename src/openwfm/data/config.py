@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TEXT_MODES = ("none", "optional", "required")
+TRUTHS = ("camera", "action")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,10 +14,14 @@ class DataConfig:
 
     ``split`` are the fractions of *source videos* in train, val and test; ``window_stride`` counts
     frames; ``flip`` is a probability; ``latents`` names the folder of a latent cache. ``shards`` is
-    a folder, or several whose clips are used together.
+    a folder, or several whose clips are used together. ``truths`` are what else a batch carries,
+    of `TRUTHS`; every clip must have it.
 
     Of the training steps a share of ``image_ratio`` is of ``image_batch_size`` single frames, from
-    the clips and, if ``images`` is a folder of pictures, from it too.
+    the clips and, if ``images`` is a folder of pictures, from it too (with text they have none).
+
+    ``buckets`` are sizes (rows, columns): a clip is scaled into that of the nearest aspect ratio,
+    filled up by reflection, and a padding mask says where. Without them clips keep their sizes.
     """
 
     shards: str | tuple[str, ...]
@@ -32,9 +37,11 @@ class DataConfig:
     split: tuple[float, ...] = (0.8, 0.1, 0.1)
     latents: str | None = None
     num_workers: int = 0
+    truths: tuple[str, ...] = ()
     image_ratio: float = 0.0
     image_batch_size: int = 32
     images: str | None = None
+    buckets: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.shards, str):
@@ -43,6 +50,14 @@ class DataConfig:
         if not folders or not all(folders) or len(set(folders)) < len(folders):
             raise ValueError(f"data.shards={self.shards}: must be one or more different folders")
         object.__setattr__(self, "kinds", tuple(self.kinds))
+        object.__setattr__(self, "truths", tuple(self.truths))
+        if not set(self.truths) <= set(TRUTHS):
+            raise ValueError(f"data.truths={self.truths}: must be some of {', '.join(TRUTHS)}")
+        if self.truths and (self.flip or self.image_ratio or self.num_frames < 2):
+            raise ValueError(
+                f"data.truths={self.truths}: needs clips of 2 frames or more, data.flip=0 and "
+                "data.image_ratio=0"
+            )
         object.__setattr__(self, "split", tuple(float(part) for part in self.split))
         counts = ("num_frames", "window_stride", "text_tokens", "image_batch_size")
         for name in ("batch_size", "val_batch_size", *counts):
@@ -59,6 +74,7 @@ class DataConfig:
                 f"data.split={self.split}: must be three fractions (train, val, test) that sum to 1"
             )
         self._check_images()
+        self._check_buckets()
         if self.latents is not None and self.flip:
             raise ValueError(
                 f"data.flip={self.flip}: must be 0 with a latent cache (latents are not mirrored)"
@@ -67,14 +83,22 @@ class DataConfig:
     def _check_images(self) -> None:
         if not 0 <= self.image_ratio < 1:
             raise ValueError(f"data.image_ratio={self.image_ratio}: must be a share in [0, 1)")
-        if self.image_ratio and self.latents is not None:
-            raise ValueError(
-                f"data.image_ratio={self.image_ratio}: must be 0 with a latent cache (of clips)"
-            )
         if self.images is not None and not self.image_ratio:
             raise ValueError(f"data.images={self.images}: needs data.image_ratio above 0")
-        if self.images is not None and self.text != "none":
-            raise ValueError(f"data.text={self.text}: must be none with data.images (no captions)")
+        if self.images is not None and self.text == "required":
+            raise ValueError(
+                f"data.text={self.text}: must be none or optional with data.images (no captions)"
+            )
+
+    def _check_buckets(self) -> None:
+        buckets = tuple(tuple(bucket) for bucket in self.buckets)
+        object.__setattr__(self, "buckets", buckets)
+        whole = all(len(b) == 2 and all(type(n) is int and n > 0 for n in b) for b in buckets)
+        if not whole or len(set(buckets)) < len(buckets):
+            raise ValueError(
+                f"data.buckets={self.buckets}: must be different pairs of whole numbers "
+                "(rows, columns)"
+            )
 
     @property
     def folders(self) -> tuple[str, ...]:

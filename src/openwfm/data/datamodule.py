@@ -7,20 +7,23 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 from torch.utils.data import DataLoader
 
+from openwfm.data.buckets import PaddedFrames
 from openwfm.data.config import DataConfig
 from openwfm.data.dataset import Collate, Sample, WindowDataset
 from openwfm.data.images import open_pictures
+from openwfm.data.joined import JoinedLatents
 from openwfm.data.latent_shards import LatentShards
 from openwfm.data.latents import Encode, LatentCache, Latents
 from openwfm.data.order import BatchOrder, JointOrder, equal_batches, split_sources
 from openwfm.data.shards import ShardIndex
 from openwfm.data.shardset import ShardSet
 from openwfm.data.windows import FrameCache, Size, Window, cut_windows
+from openwfm.files import sha256_file
 
 
 class ShardDataModule(lightning.LightningDataModule):
@@ -91,8 +94,12 @@ class ShardDataModule(lightning.LightningDataModule):
                 )
             name = hashlib.sha256(" ".join([index.manifest_sha256, *keys]).encode()).hexdigest()
             folder = index.root / ".cache" / f"{split}-{name[:12]}"
-            self._caches[split] = FrameCache.open(folder, index, keys)
+            self._caches[split] = self._in_buckets(FrameCache.open(folder, index, keys))
         return self._caches[split]
+
+    def _in_buckets(self, frames: FrameCache) -> FrameCache:
+        buckets = self.config.buckets
+        return PaddedFrames(frames, buckets) if buckets else frames
 
     def windows(self, split: str) -> list[Window]:
         """Windows of clips, bucket by bucket; for training they overlap."""
@@ -114,8 +121,12 @@ class ShardDataModule(lightning.LightningDataModule):
         if pictures is None:
             return windows
         windows += self._cut(pictures, 1, 1)
-        sizes = {**frames.spans, **pictures.spans}
-        return sorted(windows, key=lambda w: (sizes[w.key][0], w.key, w.start))
+
+        def place(window: Window) -> tuple[Size, bool, str, int]:
+            still = window.key in pictures.spans
+            return (pictures if still else frames).size(window.key), still, window.key, window.start
+
+        return sorted(windows, key=place)
 
     @staticmethod
     def _cut(frames: FrameCache, num_frames: int, stride: int) -> list[Window]:
@@ -123,15 +134,18 @@ class ShardDataModule(lightning.LightningDataModule):
         return sorted(windows, key=lambda window: (frames.size(window.key), window.key))
 
     def pictures(self) -> FrameCache | None:
-        """``data.images``, cropped to the sizes of the training clips."""
+        """``data.images``, cropped to the buckets or the sizes of the training clips."""
         if self.config.images is None:
             return None
-        return open_pictures(Path(self.config.images), tuple(self.frames("train").sizes))
+        sizes = self.config.buckets or tuple(self.frames("train").sizes)
+        return self._in_buckets(open_pictures(Path(self.config.images), sizes))
 
     def dataset(self, split: str) -> WindowDataset:
         """Windows of a split; those for training are followed by images."""
         config, index, frames = self.config, self._open(), self.frames(split)
         windows = self.windows(split)
+        if split != "train" or self.latents is None:
+            assert frames.frames  # decoded here and not in every worker
         if split != "train":
             return WindowDataset(replace(config, flip=0.0), index, frames, windows)
         windows += self.images()
@@ -144,31 +158,73 @@ class ShardDataModule(lightning.LightningDataModule):
         other clips or another tokenizer, or holds no latents of some window.
         """
         assert self.config.latents is not None
-        windows = self.windows("train")
         if LatentShards.is_one(self.config.latents):
-            stored = LatentShards.open(self.config.latents)
-            stored.require(self.manifest_sha256, tokenizer_sha256)
-            self.latents = stored.rows(windows)
+            self.latents = self._stored(tokenizer_sha256)
             return self.latents
-        if len(sizes := self.frames("train").sizes) > 1:
+        frames, pictures = self.frames("train"), self.pictures()
+        owners = {"": frames, "images": frames, "pictures": pictures}
+
+        def cached(windows: list[Window], kind: str) -> list[Latents]:
+            def place(window: Window) -> tuple[str, Size]:
+                name = "pictures" if pictures and window.key in pictures.spans else kind
+                owner = owners[name]
+                assert owner is not None
+                return name, owner.size(window.key)
+
+            parts = [(name, list(part)) for (name, _), part in groupby(windows, place)]
+            return [
+                self._cached(name, cast(FrameCache, owners[name]), part, encode, tokenizer_sha256)
+                for name, part in parts
+            ]
+
+        clips, images = cached(self.windows("train"), ""), cached(self.images(), "images")
+        self.latents = clips[0] if len(clips) == 1 and not images else JoinedLatents(clips, images)
+        return self.latents
+
+    def _stored(self, tokenizer_sha256: str) -> Latents:
+        config = self.config
+        stored = LatentShards.open(str(config.latents))
+        stored.require(self.manifest_sha256, tokenizer_sha256)
+        if config.buckets or config.images:
+            key = "buckets" if config.buckets else "images"
             raise ValueError(
-                f"data.latents={self.config.latents}: needs clips of one size, not {list(sizes)}"
+                f"data.latents={config.latents}: latents of clips as they are: must be another "
+                f"folder, of a cache, with data.{key}"
             )
+        clips, images = stored.rows(self.windows("train")), self.images()
+        return JoinedLatents([clips], [stored.rows(images)]) if images else clips
+
+    def _cached(
+        self,
+        kind: str,
+        frames: FrameCache,
+        windows: list[Window],
+        encode: Encode,
+        tokenizer_sha256: str,
+    ) -> LatentCache:
+        """The latents of windows of one kind and size, in a folder of their own."""
+        config = self.config
         identity: dict[str, Any] = {
             "manifest": self.manifest_sha256,
             "tokenizer": tokenizer_sha256,
-            "seed": self.config.seed,
-            "kinds": list(self.config.kinds),
-            "split": list(self.config.split),
-            "num_frames": self.config.num_frames,
-            "window_stride": self.config.window_stride,
+            "seed": config.seed,
+            "kinds": list(config.kinds),
+            "split": list(config.split),
+            "num_frames": windows[0].num_frames,
+            "window_stride": config.window_stride,
             "num_windows": len(windows),
         }
-        folder = Path(self.config.latents)
-        self.latents = LatentCache.open(folder, identity) or LatentCache.write(
-            folder, identity, self.frames("train"), windows, encode
+        if config.buckets:
+            identity["buckets"] = [list(bucket) for bucket in config.buckets]
+        if kind == "pictures":
+            identity["pictures"] = sha256_file(Path(str(config.images)) / ".cache" / "clips.json")
+        folder = Path(str(config.latents)) / kind
+        if len(frames.sizes) > 1:
+            rows, columns = frames.size(windows[0].key)
+            folder = folder / f"{rows}x{columns}"
+        return LatentCache.open(folder, identity) or LatentCache.write(
+            folder, identity, frames, windows, encode
         )
-        return self.latents
 
     def train_dataloader(self) -> DataLoader[Sample]:
         config, trainer = self.config, self.trainer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from openwfm.data.batch import VideoBatch
+from openwfm.data.buckets import PaddedFrames
 from openwfm.data.config import DataConfig
 from openwfm.data.latents import Latents, to_video
 from openwfm.data.shardset import ShardSet
+from openwfm.data.truths import cut_truths, read_truths
 from openwfm.data.windows import FrameCache, Size, Window
 from openwfm.randomness import numpy_generator
 
@@ -33,6 +36,8 @@ class Sample:
     video: Float[Tensor, "c t h w"] | None
     latents: Float[Tensor, "z f y x"] | Int[Tensor, "f y x"] | None
     text: Float[Tensor, "n d"] | None
+    padding_mask: Float[Tensor, "1 h w"] | None = None
+    truth: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class WindowDataset(Dataset[Sample]):
@@ -53,6 +58,7 @@ class WindowDataset(Dataset[Sample]):
         self.config, self.index, self.frames = config, index, frames
         self.windows, self.latents, self.pictures = windows, latents, pictures
         self._texts: dict[str, Tensor] = {}
+        self._truths: dict[str, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -75,6 +81,8 @@ class WindowDataset(Dataset[Sample]):
             video=video,
             latents=None if self.latents is None else self.latents.read(row),
             text=self._text(window.key),
+            padding_mask=frames.mask(window.key) if isinstance(frames, PaddedFrames) else None,
+            truth=self._truth(window),
         )
 
     def sizes(self) -> list[Size]:
@@ -86,12 +94,28 @@ class WindowDataset(Dataset[Sample]):
             return self.pictures
         return self.frames
 
+    def _truth(self, window: Window) -> dict[str, Tensor]:
+        """Fields of VideoBatch for ``data.truths``, of the frames of ``window``."""
+        if not self.config.truths:
+            return {}
+        if window.key not in self._truths:
+            self._truths[window.key] = read_truths(self.index, window.key, self.config.truths)
+        return cut_truths(self._truths[window.key], window)
+
     def _text(self, key: str) -> Tensor | None:
         if self.config.text == "none":
             return None
+        if self._frames(key) is not self.frames:
+            return torch.zeros(0, self._text_width)
         if key not in self._texts:
             self._texts[key] = self._read_text(key)
         return self._texts[key]
+
+    @cached_property
+    def _text_width(self) -> int:
+        """Of the embeddings of some clip; 0 when none has any."""
+        keys = (key for key in self.frames.spans if "text.npy" in self.index.members(key))
+        return next((self._read_text(key).shape[1] for key in keys), 0)
 
     def _read_text(self, key: str) -> Tensor:
         if "text.npy" not in self.index.members(key):
@@ -115,6 +139,10 @@ def collate(samples: list[Sample], text_tokens: int) -> VideoBatch:
         video=_stack([s.video for s in samples]) if first.video is not None else None,
         **_latents([sample.latents for sample in samples]),
         text=_pad([s.text for s in samples], text_tokens) if first.text is not None else None,
+        padding_mask=_stack([s.padding_mask for s in samples])
+        if first.padding_mask is not None
+        else None,
+        **{name: _stack([s.truth[name] for s in samples]) for name in first.truth},
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from openwfm.data.buckets import nearest_size
 from openwfm.data.latents import to_video
 from openwfm.data.windows import FrameCache, Size, decode_clip
 from openwfm.files import sha256_file
@@ -43,9 +43,3 @@ def open_pictures(folder: Path, sizes: Sequence[Size]) -> FrameCache:
             yield name, to_uint8(fit_size(to_video(pixels), size)).numpy()
 
     return FrameCache.of_clips(folder / ".cache", identity, read())
-
-
-def nearest_size(size: Size, sizes: Sequence[Size]) -> Size:
-    """The one of ``sizes`` whose aspect ratio is nearest, as a factor."""
-    aspect = math.log(size[1] / size[0])
-    return min(sizes, key=lambda other: abs(math.log(other[1] / other[0]) - aspect))

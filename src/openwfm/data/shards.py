@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import webdataset
 
+from openwfm.data.open_shard import OpenShard
 from openwfm.files import atomic_path, read_json, sha256_file, write_json
 
 SCHEMA = 1
@@ -41,6 +40,7 @@ class ShardWriter:
     """Writes samples into tars by bucket; equal samples in equal order give equal bytes.
 
     Call `add` for each sample, then `finish`. Until then the folder has no index and does not open.
+    One tar of each bucket is open, under a temporary name; no sample stays in memory.
     """
 
     def __init__(
@@ -48,8 +48,7 @@ class ShardWriter:
     ) -> None:
         self.root = Path(root)
         self.max_samples, self.max_bytes = max_samples, max_bytes
-        self._open: dict[str, list[_Sample]] = {}
-        self._sizes: dict[str, int] = {}
+        self._open: dict[str, OpenShard] = {}
         self._counts: dict[str, int] = {}
         self._shards: list[dict[str, Any]] = []
         self._keys: set[str] = set()
@@ -67,40 +66,19 @@ class ShardWriter:
             raise ValueError(f"shard key {key!r}: must be a name without dots and slashes")
         self._keys.add(key)
         size = sum(map(len, members.values()))
-        pending = self._open.setdefault(folder, [])
-        full = len(pending) >= self.max_samples
-        if pending and (full or self._sizes[folder] + size > self.max_bytes):
+        shard = self._open.get(folder)
+        if shard is not None and (
+            len(shard.samples) >= self.max_samples or shard.size + size > self.max_bytes
+        ):
             self._flush(folder)
-            pending = self._open[folder] = []
-        pending.append(_Sample(key, source, dict(members)))
-        self._sizes[folder] = self._sizes.get(folder, 0) + size
+            shard = None
+        if shard is None:
+            number = self._counts[folder] = self._counts.get(folder, -1) + 1
+            shard = self._open[folder] = OpenShard(self.root, f"{folder}/shard-{number:06d}.tar")
+        shard.write(key, source, members, size)
 
     def _flush(self, folder: str) -> None:
-        number = self._counts.get(folder, 0)
-        self._counts[folder], self._sizes[folder] = number + 1, 0
-        name = f"{folder}/shard-{number:06d}.tar"
-        samples = self._open.pop(folder)
-        with atomic_path(self.root / name) as temporary:
-            with (
-                open(temporary, "wb") as file,
-                webdataset.TarWriter(
-                    file, encoder=False, mtime=0, user="openwfm", group="openwfm"
-                ) as writer,
-            ):
-                for sample in samples:
-                    writer.write({"__key__": sample.key, **sample.members})
-            places = _places(temporary)
-            self._shards.append(
-                {
-                    "path": name,
-                    "bytes": temporary.stat().st_size,
-                    "sha256": sha256_file(temporary),
-                    "samples": [
-                        {"key": s.key, "source": s.source, "members": places[s.key]}
-                        for s in samples
-                    ],
-                }
-            )
+        self._shards.append(self._open.pop(folder).close())
 
     def finish(self, rows: pa.Table, fingerprint: str = "") -> None:
         """Write the manifest and then the index; remove tars of an earlier run."""
@@ -125,23 +103,6 @@ class ShardWriter:
             if file.relative_to(self.root).as_posix() not in kept:
                 file.unlink()
         write_json(self.root / INDEX, index)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    key: str
-    source: str
-    members: dict[str, bytes]
-
-
-def _places(file: Path) -> dict[str, dict[str, list[int]]]:
-    """Offset and size of every member, by key."""
-    places: dict[str, dict[str, list[int]]] = {}
-    with tarfile.open(file) as tar:
-        for item in tar:
-            key, _, member = item.name.partition(".")
-            places.setdefault(key, {})[member] = [item.offset_data, item.size]
-    return places
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -51,17 +52,21 @@ def decode_clip(data: bytes, name: str) -> UInt8[np.ndarray, "t h w c"]:
     return np.stack(frames)
 
 
+Spans = Mapping[str, tuple[Size, int, int]]
+
+
 class FrameCache:
     """Decoded frames of a set of clips in memory-mapped arrays, one a size, written on first use.
 
     Decoding 17 frames out of an mp4 costs milliseconds; a slice of the map costs microseconds and
-    is shared between processes. ``spans`` gives a clip's size, first frame and end in its array.
+    is shared between processes. ``spans`` gives a clip's size, first frame and end in its array;
+    ``frames`` are asked for when the first pixels are, so lengths and sizes cost no decoding.
     """
 
-    def __init__(
-        self, frames: Mapping[Size, np.ndarray], spans: Mapping[str, tuple[Size, int, int]]
-    ) -> None:
-        self.frames, self.spans = dict(frames), dict(spans)
+    def __init__(self, spans: Spans, frames: Callable[[], Mapping[Size, np.ndarray]]) -> None:
+        self.spans = dict(spans)
+        self._open = frames
+        self._frames: Mapping[Size, np.ndarray] | None = None
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -76,6 +81,13 @@ class FrameCache:
     def size(self, key: str) -> Size:
         return self.spans[key][0]
 
+    @property
+    def frames(self) -> Mapping[Size, np.ndarray]:
+        """The arrays. Ask once before worker processes start, so that one process decodes."""
+        if self._frames is None:
+            self._frames = self._open()
+        return self._frames
+
     def read(self, window: Window) -> UInt8[np.ndarray, "t h w c"]:
         size, first, _ = self.spans[window.key]
         start = first + window.start
@@ -83,15 +95,37 @@ class FrameCache:
 
     @classmethod
     def open(cls, folder: Path, index: ShardSet, keys: Sequence[str]) -> FrameCache:
-        """Use the cache in ``folder`` if it is of these shards and clips, else write it."""
+        """Lengths and sizes as the clips' json says, frames from the cache in ``folder``.
+
+        The cache is written when it is not of these shards and clips: at the first pixel, or at
+        once where a json does not tell. A clip that does not hold what its json says is a
+        ValueError then.
+        """
         if not keys:
             raise ValueError(f"{index.root}: no clips of the requested kinds")
-        identity = {"manifest": index.manifest_sha256, "keys": sorted(keys)}
-        return cls.of_clips(
-            folder,
-            identity,
-            ((key, decode_clip(index.read(key, "mp4"), key)) for key in sorted(keys)),
-        )
+        keys = sorted(keys)
+        identity = {"manifest": index.manifest_sha256, "keys": keys}
+
+        def write() -> FrameCache:
+            clips = ((key, decode_clip(index.read(key, "mp4"), key)) for key in keys)
+            return cls.of_clips(folder, identity, clips)
+
+        spans = _spans({key: index.metadata(key) for key in keys})
+        if spans is None:
+            return write()
+
+        def frames() -> Mapping[Size, np.ndarray]:
+            found = write()
+            for key, (size, start, stop) in found.spans.items():
+                wanted, first, end = spans[key]
+                if (size, stop - start) != (wanted, end - first):
+                    raise ValueError(
+                        f"clip {key}: holds {stop - start} frames of {size[1]}x{size[0]}, but its "
+                        f"json says {end - first} of {wanted[1]}x{wanted[0]}; write the shards anew"
+                    )
+            return found.frames
+
+        return cls(spans, frames)
 
     @classmethod
     def of_clips(
@@ -108,11 +142,25 @@ class FrameCache:
             key: ((row[0], row[1]), row[2], row[3])
             for key, row in read_json(header)["spans"].items()
         }
+        sizes = {size for size, _, _ in spans.values()}
         frames = {
-            size: np.load(_array(folder, size), mmap_mode="r", allow_pickle=False)
-            for size in {size for size, _, _ in spans.values()}
+            size: np.load(_array(folder, size), mmap_mode="r", allow_pickle=False) for size in sizes
         }
-        return cls(frames, spans)
+        return cls(spans, lambda: frames)
+
+
+def _spans(clips: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Size, int, int]] | None:
+    """Where the cache has each clip, by the clips' json; None where one does not tell."""
+    stops: dict[Size, int] = {}
+    spans: dict[str, tuple[Size, int, int]] = {}
+    for key, facts in clips.items():
+        if not all(facts.get(name) for name in ("height", "width", "num_frames")):
+            return None
+        size = (int(facts["height"]), int(facts["width"]))
+        start = stops.get(size, 0)
+        stops[size] = start + int(facts["num_frames"])
+        spans[key] = (size, start, stops[size])
+    return spans
 
 
 def _array(folder: Path, size: Size) -> Path:

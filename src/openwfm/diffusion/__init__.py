@@ -2,7 +2,8 @@
 
 from openwfm.diffusion.config import DiTConfig
 from openwfm.diffusion.dit import DiT
-from openwfm.diffusion.model import DiffusionWorldModel, load_world_model
+from openwfm.diffusion.model import DiffusionWorldModel
 from openwfm.diffusion.presets import preset
+from openwfm.diffusion.published import load_world_model
 
 __all__ = ["DiT", "DiTConfig", "DiffusionWorldModel", "load_world_model", "preset"]

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from openwfm.diffusion.config import ConditionerConfig
+from openwfm.diffusion.control import Ports
 from openwfm.diffusion.noise import log_normal
-from openwfm.nn.attention import Keys
+from openwfm.nn.attention import BranchKeys, Keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +39,22 @@ class GivenFrames:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What fills the network's ports. ``null_tokens`` all-zero text tokens follow ``text``."""
+    """What fills the network's ports. ``null_tokens`` all-zero text tokens follow ``text``;
+    ``repeat_last`` shows the last given frame to the later ones, before ``ports.channels``;
+    ``codes`` are tokens of a discrete tokenizer."""
 
-    text: Float[Tensor, "b n d"] | list[Keys]
+    text: Float[Tensor, "b n d"] | list[Keys] | list[BranchKeys]
     null_tokens: int
     fps: Float[Tensor, " b"]
     padding_mask: Float[Tensor, "b 1 h w"] | None = None
     given: GivenFrames | None = None
+    repeat_last: bool = False
+    ports: Ports = Ports()
+    codes: Int[Tensor, "b f r c"] | None = None
 
     def with_unconditional(self, text: Float[Tensor, "#b n d"] | None = None) -> Condition:
-        """A batch of twice the size whose second half has ``text`` (None: no text) instead."""
+        """A batch of twice the size whose second half has ``text`` (None: no text) instead, and
+        token 0 everywhere."""
         assert isinstance(self.text, Tensor)
         other = torch.zeros_like(self.text) if text is None else text.expand(len(self.text), -1, -1)
         length = max(self.text.shape[1], other.shape[1])
@@ -64,9 +71,21 @@ class Condition:
             text=torch.cat(halves),
             null_tokens=self.null_tokens + self.text.shape[1] - length,
             fps=_twice(self.fps),
-            padding_mask=None if self.padding_mask is None else _twice(self.padding_mask),
+            padding_mask=_twice_or_none(self.padding_mask),
             given=given,
+            repeat_last=self.repeat_last,
+            ports=Ports(
+                channels=_twice_or_none(self.ports.channels),
+                modulation=_twice_or_none(self.ports.modulation),
+            ),
+            codes=None
+            if self.codes is None
+            else torch.cat((self.codes, torch.zeros_like(self.codes))),
         )
+
+
+def _twice_or_none(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else _twice(tensor)
 
 
 def _twice(tensor: Tensor) -> Tensor:
@@ -87,6 +106,7 @@ class Draws:
     num_frames: Tensor
     sigma: Float[Tensor, " b"]
     noise: Float[Tensor, "b z f y x"]
+    keep_codes: Bool[Tensor, " b"]
 
     @classmethod
     def of(cls, config: ConditionerConfig, shape: torch.Size, generator: torch.Generator) -> Draws:
@@ -99,7 +119,8 @@ class Draws:
             b, p_mean=config.augment_p_mean, p_std=config.augment_p_std, generator=generator
         )
         noise = torch.randn(shape, generator=generator)
-        return cls(keep_text, count * keep_frames, sigma, noise)
+        keep_codes = torch.rand(b, generator=generator) >= config.codes_dropout
+        return cls(keep_text, count * keep_frames, sigma, noise, keep_codes)
 
     @classmethod
     def stack(cls, parts: list[Draws]) -> Draws:
@@ -108,6 +129,7 @@ class Draws:
             torch.cat([part.num_frames for part in parts]),
             torch.cat([part.sigma for part in parts]),
             torch.cat([part.noise for part in parts]),
+            torch.cat([part.keep_codes for part in parts]),
         )
 
 
@@ -150,22 +172,33 @@ class Conditioner:
         text: Float[Tensor, "b n d"] | None,
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None,
+        codes: Int[Tensor, "b f r c"] | None = None,
     ) -> Condition:
-        """``latents`` normalised. Text and given frames are dropped per sample by ``draws``."""
-        if self.config.max_frames >= latents.shape[2]:
+        """``latents`` normalised. ``draws`` drop text, given frames and tokens of some samples.
+
+        Latents of a single frame are images, of which no frame is given.
+        """
+        image = latents.shape[2] == 1
+        if self.config.max_frames >= latents.shape[2] and not image:
             raise ValueError(
                 f"conditioner.max_frames={self.config.max_frames}: must be below the "
                 f"{latents.shape[2]} latent frames of a clip"
             )
+        if self.config.text_encoder == "none":
+            text = latents.new_zeros(len(latents), 0, self.config.text_width)
         tokens, null_tokens = self.text(text)
         device = latents.device
+        if codes is not None:
+            codes = codes * draws.keep_codes.to(device)[:, None, None, None]
         condition = Condition(
             text=tokens * draws.keep_text.to(device)[:, None, None],
             null_tokens=null_tokens,
             fps=fps,
             padding_mask=padding_mask,
+            repeat_last=self.config.repeat_last,
+            codes=codes,
         )
-        if self.config.max_frames == 0:
+        if self.config.max_frames == 0 or image:
             return condition
         index = torch.arange(latents.shape[2], device=device)
         frames = index[None] < draws.num_frames.to(device)[:, None]
@@ -179,6 +212,7 @@ class Conditioner:
         *,
         text: Float[Tensor, "b n d"] | None,
         fps: Float[Tensor, " b"],
+        codes: Int[Tensor, "b f r c"] | None = None,
     ) -> Condition:
         """``given`` normalised leading frames, to which ``noise`` of level ``sigma`` is added.
 
@@ -190,7 +224,13 @@ class Conditioner:
         if given is not None:
             _check_shape("condition", given, (*noise.shape[:2], given.shape[2], *noise.shape[3:]))
         tokens, null_tokens = self.text(text)
-        condition = Condition(text=tokens, null_tokens=null_tokens, fps=fps)
+        condition = Condition(
+            text=tokens,
+            null_tokens=null_tokens,
+            fps=fps,
+            repeat_last=self.config.repeat_last,
+            codes=codes,
+        )
         if given is None:
             return condition
         count, total = given.shape[2], noise.shape[2]

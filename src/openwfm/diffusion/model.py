@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from openwfm.diffusion.conditioner import Conditioner, Draws
+from openwfm.diffusion.caching import StepCache
+from openwfm.diffusion.conditioner import Condition, Conditioner, Draws
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
+from openwfm.diffusion.control import Control, Controls, Ports
 from openwfm.diffusion.dit import DiT
-from openwfm.diffusion.noise import frame_factor, log_normal
-from openwfm.diffusion.objective import edm_loss, uncertainty_network
+from openwfm.diffusion.noise import training_sigma
+from openwfm.diffusion.objective import edm_loss, padding_of_latents, uncertainty_network
 from openwfm.diffusion.precondition import c_noise, denoise
-from openwfm.diffusion.sampler import guided, sample
+from openwfm.diffusion.runtime import Runtime
+from openwfm.diffusion.sampler import guided, sample, solver_sigmas
 from openwfm.randomness import torch_generator
-from openwfm.weights import load_strict, read_fields, read_weights
+
+# Fields of EdmConfig that weights published before them do without.
+YOUNGER_FIELDS: Mapping[str, Any] = {"image_p_mean": None, "image_p_std": None}
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class StepDraws:
     sigma: Float[Tensor, " b"]
     noise: Float[Tensor, "b z f y x"]
     condition: Draws
+    keep_control: Bool[Tensor, " b"]
 
     @classmethod
     def stack(cls, parts: Sequence[StepDraws]) -> StepDraws:
@@ -36,6 +41,7 @@ class StepDraws:
             torch.cat([part.sigma for part in parts]),
             torch.cat([part.noise for part in parts]),
             Draws.stack([part.condition for part in parts]),
+            torch.cat([part.keep_control for part in parts]),
         )
 
 
@@ -56,6 +62,7 @@ class DiffusionWorldModel(nn.Module):
         objective: EdmConfig,
         conditioner: ConditionerConfig,
         sampler: SamplerConfig,
+        control: Control | None = None,
     ) -> None:
         super().__init__()
         if conditioner.text_width != net.text_width:
@@ -69,15 +76,18 @@ class DiffusionWorldModel(nn.Module):
                 "without net.condition_mask"
             )
         expected = net.in_channels if conditioner.repeat_last else 0
+        expected += 0 if control is None else control.channels
         if net.extra_channels != expected:
             raise ValueError(
                 f"net.extra_channels={net.extra_channels}: must be {expected} with "
                 f"conditioner.repeat_last={conditioner.repeat_last}"
+                + (f" and {control.channels} channels of control" if control is not None else "")
             )
         self.net = DiT(net)
         self.logvar = uncertainty_network() if objective.learned_uncertainty else None
         self.objective, self.sampler = objective, sampler
         self.conditioner = Conditioner(conditioner)
+        self.control = control
         self.register_buffer("latent_mean", torch.full((net.in_channels, 1), torch.nan))
         self.register_buffer("latent_std", torch.full((net.in_channels, 1), torch.nan))
 
@@ -134,12 +144,12 @@ class DiffusionWorldModel(nn.Module):
 
     def draw(self, shape: torch.Size, generator: torch.Generator) -> StepDraws:
         """Noise levels, noise and conditioning of a step, for latents of ``shape``; on the CPU."""
-        config = self.objective
-        sigma = log_normal(shape[0], p_mean=config.p_mean, p_std=config.p_std, generator=generator)
-        if config.scale_by_frames:
-            sigma = sigma * frame_factor(shape[2])
+        sigma = training_sigma(self.objective, shape, generator)
         noise = torch.randn(shape, generator=generator)
-        return StepDraws(sigma, noise, Draws.of(self.conditioner.config, shape, generator))
+        condition = Draws.of(self.conditioner.config, shape, generator)
+        dropout = 0.0 if self.control is None else self.control.config.dropout
+        keep = torch.rand(shape[0], generator=generator) >= dropout
+        return StepDraws(sigma, noise, condition, keep)
 
     def loss(
         self,
@@ -149,20 +159,39 @@ class DiffusionWorldModel(nn.Module):
         text: Float[Tensor, "b n d"] | None,
         fps: Float[Tensor, " b"],
         padding_mask: Float[Tensor, "b 1 h w"] | None = None,
+        controls: Controls | None = None,
+        codes: Int[Tensor, "b f r c"] | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """(loss, weighted squared error) of raw ``latents``."""
+        """(loss, weighted squared error) of raw ``latents``, of what is generated and no padding.
+
+        Latents of one frame are of images: they have no given frames, and ``fps`` says nothing.
+        """
         clean = self.normalise(latents)
         sigma, noise = draws.sigma.to(clean.device), draws.noise.to(clean.device)
         condition = self.conditioner.training(
-            clean, draws.condition, text=text, fps=fps, padding_mask=padding_mask
+            clean, draws.condition, text=text, fps=fps, padding_mask=padding_mask, codes=codes
         )
+        ports = self.ports(controls, clean.shape)
+        condition = replace(condition, ports=ports.kept(draws.keep_control))
         noisy = clean + sigma.view(-1, 1, 1, 1, 1) * noise
         sigma_data = self.objective.sigma_data
         estimate = denoise(self.net, noisy, sigma, condition, sigma_data)
         uncertainty = None if self.logvar is None else self.logvar(c_noise(sigma)).squeeze(-1)
         given = None if condition.given is None else condition.given.frames
-        loss, edm = edm_loss(estimate, clean, sigma, sigma_data, uncertainty, given)
+        padding = None
+        if padding_mask is not None:
+            padding = padding_of_latents(padding_mask, (clean.shape[3], clean.shape[4]))
+        loss, edm = edm_loss(estimate, clean, sigma, sigma_data, uncertainty, given, padding)
         return loss * self.objective.loss_scale, edm
+
+    def ports(self, controls: Controls | None, shape: torch.Size) -> Ports:
+        """For latents of ``shape``. Raises ValueError for controls that are missing."""
+        if self.control is None:
+            return Ports()
+        if controls is None:
+            raise ValueError(f"controls: missing: this world needs control={self.control.kind}")
+        ports: Ports = self.control(controls, (shape[2], shape[3], shape[4]))
+        return ports
 
     @torch.no_grad()
     def generate_latents(
@@ -177,6 +206,7 @@ class DiffusionWorldModel(nn.Module):
         sampler: SamplerConfig | None = None,
         negative_text: Float[Tensor, "#b m d"] | None = None,
         start: int = 0,
+        controls: Controls | None = None,
         progress: bool = False,
     ) -> Float[Tensor, "b z f y x"]:
         """Raw latents whose first frames are ``condition`` (raw), up to fp32 rounding.
@@ -194,7 +224,7 @@ class DiffusionWorldModel(nn.Module):
         rows, columns = condition.shape[-2:] if condition is not None else size or (0, 0)
         shape = (channels, num_latent_frames, int(rows), int(columns))
         noise, augment = (
-            self._noise(seed, purpose, len(fps), shape)
+            self.noise(seed, purpose, len(fps), shape)
             for purpose in ("sample/initial", "sample/condition")
         )
         if condition is not None and (condition.ndim != 5 or condition.shape[1] != channels):
@@ -206,56 +236,87 @@ class DiffusionWorldModel(nn.Module):
         filled = self.conditioner.sampling(
             given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)
         )
-        use_guidance = sampler.guidance > 0 and not (text is None and negative_text is None)
-        if use_guidance:
-            if self.conditioner.config.text_dropout == 0 and negative_text is None:
-                raise ValueError(
-                    f"sampler.guidance={sampler.guidance}: must be 0 for a model trained with "
-                    "conditioner.text_dropout=0, unless a negative prompt is given"
-                )
-            negative = None if negative_text is None else self.conditioner.text(negative_text)[0]
-            filled = filled.with_unconditional(negative)
+        filled = replace(filled, ports=self.ports(controls, torch.Size((len(fps), *shape))))
+        latents = self.walk(noise, filled, sampler, negative_text, progress=progress, text=text)
+        if filled.given is not None:  # some grids end above zero noise
+            latents = torch.where(filled.given.frames, filled.given.clean, latents)
+        return self.denormalise(latents, start)
+
+    def walk(
+        self,
+        noise: Float[Tensor, "b z f y x"],
+        filled: Condition,
+        sampler: SamplerConfig,
+        negative_text: Float[Tensor, "#b m d"] | None = None,
+        *,
+        text: Float[Tensor, "b n d"] | None,
+        progress: bool = False,
+    ) -> Float[Tensor, "b z f y x"]:
+        """From unit ``noise`` to a normalised sample. Guidance needs a prompt or tokens, and a
+        model that was trained without them at times."""
+        config, guidance = self.conditioner.config, sampler.guidance
+        prompted = not (text is None and negative_text is None)
+        if not (prompted or filled.codes is not None):
+            guidance = 0.0
+        what = "text_dropout" if filled.codes is None else "codes_dropout"
+        if guidance and getattr(config, what) == 0 and negative_text is None:
+            raise ValueError(
+                f"sampler.guidance={guidance}: must be 0 for a model trained with "
+                f"conditioner.{what}=0, unless a negative prompt is given"
+            )
         assert isinstance(filled.text, Tensor)
-        filled = replace(filled, text=self.net.text_keys(filled.text, filled.null_tokens))
+        negative = None if negative_text is None else self.conditioner.text(negative_text)
+        if filled.codes is not None:  # branches differ before the first block
+            return self._walk_codes(noise, filled, sampler, guidance, negative, progress)
+        network = Runtime(
+            self.net,
+            sigmas=solver_sigmas(sampler),
+            guidance=guidance,
+            interval=sampler.guidance_interval,
+            cache=StepCache(sampler.cache) if sampler.cache else None,
+            compile_blocks=sampler.compile,
+        )
+        keys = network.text_keys(filled.text, filled.null_tokens, negative=negative or (None, 0))
+        prepared = replace(filled, text=keys)
 
         def run(x: Tensor, sigma: Tensor) -> Tensor:
-            return denoise(self.net, x, sigma, filled, self.objective.sigma_data)
+            return denoise(network, x, sigma, prepared, self.objective.sigma_data)
 
-        walk = guided(run, sampler.guidance) if use_guidance else run
-        return self.denormalise(sample(walk, noise, sampler, progress=progress), start)
+        return sample(run, noise, sampler, progress=progress)
 
-    def _noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
+    def _walk_codes(
+        self,
+        noise: Tensor,
+        filled: Condition,
+        sampler: SamplerConfig,
+        guidance: float,
+        negative: tuple[Tensor, int] | None,
+        progress: bool,
+    ) -> Tensor:
+        if guidance:
+            filled = filled.with_unconditional(None if negative is None else negative[0])
+        assert isinstance(filled.text, Tensor)
+        prepared = replace(filled, text=self.net.text_keys(filled.text, filled.null_tokens))
+
+        def run(x: Tensor, sigma: Tensor) -> Tensor:
+            return denoise(self.net, x, sigma, prepared, self.objective.sigma_data)
+
+        walk = guided(run, guidance) if guidance else run
+        return sample(walk, noise, sampler, progress=progress)
+
+    def noise(self, seed: int, purpose: str, count: int, shape: tuple[int, ...]) -> Tensor:
+        """Unit noise; sample i is that of (seed, i) whatever the batch."""
         generators = [torch_generator(seed, purpose, index) for index in range(count)]
         noise = torch.stack([torch.randn(shape, generator=each) for each in generators])
         return noise.to(self.latent_mean.device)
 
     def export_config(self) -> dict[str, Any]:
         return {
-            "kind": "world",
+            "kind": "decoder" if self.net.config.codebook else "world",
             "family": "diffusion",
             "net": asdict(self.net.config),
             "objective": asdict(self.objective),
             "conditioner": asdict(self.conditioner.config),
             "sampler": asdict(self.sampler),
+            **({} if self.control is None else {"control": self.control.export_config()}),
         }
-
-
-def load_world_model(folder: Path | str) -> DiffusionWorldModel:
-    """The model of a published folder, in eval mode. Raises ValueError when anything differs."""
-    config, tensors = read_weights(folder, kind="world")
-    source = str(Path(folder))
-    parts = {"net", "objective", "conditioner", "sampler"}
-    if config.get("family") != "diffusion" or not parts <= set(config):
-        raise ValueError(f"{source}: config.json: must have family=diffusion and {sorted(parts)}")
-    model = DiffusionWorldModel(
-        net=read_fields(DiTConfig, config["net"], source),
-        objective=read_fields(EdmConfig, config["objective"], source),
-        conditioner=read_fields(ConditionerConfig, config["conditioner"], source),
-        sampler=read_fields(SamplerConfig, config["sampler"], source),
-    )
-    for name in ("latent_mean", "latent_std"):
-        if name not in tensors:
-            raise ValueError(f"{source}: model.safetensors: no {name}")
-    model.set_latent_statistics(tensors["latent_mean"], tensors["latent_std"])
-    load_strict(model, tensors, source)
-    return model.eval()

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -15,20 +15,28 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
-from openwfm.diffusion.model import DiffusionWorldModel, StepDraws, load_world_model
+from openwfm.diffusion.control import ControlConfig, Controls
+from openwfm.diffusion.decoder import decode_codes
+from openwfm.diffusion.frames import decode_frames, encode_frames
+from openwfm.diffusion.model import DiffusionWorldModel, StepDraws
+from openwfm.diffusion.stages import start_from
 from openwfm.nn.decay import Groups, decay_groups
 from openwfm.randomness import derive_seed, fingerprint, torch_generator
 from openwfm.tokenizer import VideoTokenizer
 from openwfm.tokenizer.frozen import FrozenTokenizer
-from openwfm.weights import load_strict
 
 
 class DiffusionModule(L.LightningModule):
     """Trains ``self.model`` on raw latents: cached ones, or of the frozen tokenizer.
 
     The tokenizer is no submodule, so it is neither in checkpoints nor averaged. ``weights`` is a
-    published folder to start from; its network must equal ``net``. Latent statistics must be set
-    before fit (``set_latent_statistics``) or come with ``weights`` or a checkpoint.
+    published folder to start from; its network must equal ``net``, or with ``resize`` all of it but
+    the size of clips (`openwfm.diffusion.stages`); it may lack the ``control``. Latent statistics
+    must be set before fit (``set_latent_statistics``) or come with ``weights`` or a checkpoint.
+    ``frame_by_frame`` encodes every frame as a picture, for worlds that move a frame at a time.
+
+    ``codes`` is the folder of a discrete tokenizer: the model then learns to decode its tokens, to
+    latents of ``tokenizer``, and a cache holds its codes behind the latents.
     """
 
     def __init__(
@@ -42,15 +50,23 @@ class DiffusionModule(L.LightningModule):
         optimizer: Callable[[Groups], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None,
         weights: str | None,
+        resize: bool = False,
+        checkpoint_blocks: bool = False,
+        control: ControlConfig | None = None,
+        frame_by_frame: bool = False,
         seed: int,
+        codes: str | None = None,
     ) -> None:
         super().__init__()
         self.net_config, self.objective, self.sampler_config = net, objective, sampler
         self.conditioner_config = conditioner
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
+        self.resize, self.checkpoint_blocks = resize, checkpoint_blocks
+        self.resize, self.control, self.frame_by_frame = resize, control, frame_by_frame
         self.model: DiffusionWorldModel | None = None
         self._frozen = FrozenTokenizer(tokenizer)
+        self._codes = None if codes is None else FrozenTokenizer(codes)
 
     def configure_model(self) -> None:
         if self.model is not None:
@@ -61,6 +77,7 @@ class DiffusionModule(L.LightningModule):
                 f"net.in_channels={self.net_config.in_channels}: must equal the "
                 f"{tokenizer.config.latent_channels} latent channels of {self.tokenizer_folder}"
             )
+        self._check_codes()
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(self.seed, "initial weights"))
             model = DiffusionWorldModel(
@@ -68,10 +85,26 @@ class DiffusionModule(L.LightningModule):
                 objective=self.objective,
                 conditioner=self.conditioner_config,
                 sampler=self.sampler_config,
+                control=self.control.build(self.net_config.width) if self.control else None,
             )
         if self.weights is not None:
-            _start_from(model, self.weights)
+            start_from(model, self.weights, resize=self.resize)
+        model.net.checkpoint_blocks = self.checkpoint_blocks
         self.model = model
+
+    def _check_codes(self) -> None:
+        """The tokens must be those of the codebook, one frame of them a latent frame."""
+        known = None if self._codes is None else self._codes.module.config
+        if (known.num_codes if known else 0) != self.net_config.codebook:
+            raise ValueError(
+                f"net.codebook={self.net_config.codebook}: must equal the "
+                f"{known.num_codes if known else 0} codes of model.codes"
+            )
+        if known and known.temporal_compression != self._frozen.module.config.temporal_compression:
+            raise ValueError(
+                f"codes: temporal compression {known.temporal_compression}: must equal that of "
+                f"{self.tokenizer_folder}"
+            )
 
     @property
     def world_model(self) -> DiffusionWorldModel:
@@ -86,14 +119,30 @@ class DiffusionModule(L.LightningModule):
     @property
     def tokenizer_sha256(self) -> str:
         """What a cache of latents is bound to."""
-        return self._frozen.sha256
+        if self._codes is None:
+            return self._frozen.sha256
+        return f"{self._frozen.sha256}+{self._codes.sha256}"
 
     @torch.no_grad()
     def encode_latents(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
-        return self.tokenizer.encode(video)
+        """Latents, and behind them the codes of the tokens where there are such; both tokenizers
+        have the same grid then. Raises ValueError when they have not."""
+        if self.frame_by_frame:
+            return encode_frames(self.tokenizer, video)
+        latents = self.tokenizer.encode(video)
+        if self._codes is None:
+            return latents
+        codes = self._codes.on(self.device).encode(video)
+        if codes.shape[2:] != latents.shape[2:]:
+            raise ValueError(
+                f"data.latents: tokens {tuple(codes.shape[2:])} and latents "
+                f"{tuple(latents.shape[2:])}: a cache takes one grid; set it to null"
+            )
+        return torch.cat((latents, codes), dim=1)
 
     def set_latent_statistics(self, mean: Float[Tensor, "z f"], std: Float[Tensor, "z f"]) -> None:
-        self.world_model.set_latent_statistics(mean, std)
+        channels = self.net_config.in_channels
+        self.world_model.set_latent_statistics(mean[:channels], std[:channels])
 
     def on_fit_start(self) -> None:
         self.world_model.check_statistics()
@@ -101,10 +150,21 @@ class DiffusionModule(L.LightningModule):
     @torch.no_grad()
     def raw_latents(self, batch: VideoBatch) -> Float[Tensor, "b z f y x"]:
         if batch.latents is not None:
-            return batch.latents.float()
+            return batch.latents[:, : self.net_config.in_channels].float()
         if batch.video is None:
             raise ValueError(f"batch {batch.key}: has neither latents nor video")
-        return self.tokenizer.encode(batch.video)
+        return self.encode_latents(batch.video)[:, : self.net_config.in_channels]
+
+    @torch.no_grad()
+    def tokens(self, batch: VideoBatch) -> Int[Tensor, "b f r c"] | None:
+        """What is decoded; None for a world model."""
+        if self._codes is None:
+            return None
+        tokenizer = self._codes.on(self.device)
+        if batch.latents is not None:
+            return tokenizer.indices(batch.latents[:, self.net_config.in_channels :].float())
+        assert batch.video is not None
+        return tokenizer.encode_indices(batch.video)
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> Float[Tensor, ""]:
         latents = self.raw_latents(batch)
@@ -115,7 +175,8 @@ class DiffusionModule(L.LightningModule):
         )
         loss, edm = self._loss(batch, latents, draws)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
-        self.log("train/edm", edm, batch_size=len(batch))
+        name = "train/edm" if latents.shape[2] > 1 else "train/edm_image"
+        self.log(name, edm, batch_size=len(batch))
         return loss
 
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
@@ -133,9 +194,19 @@ class DiffusionModule(L.LightningModule):
 
     def _loss(self, batch: VideoBatch, latents: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
         loss, edm = self.world_model.loss(
-            latents, draws, text=batch.text, fps=batch.fps, padding_mask=batch.padding_mask
+            latents,
+            draws,
+            text=batch.text,
+            fps=batch.fps,
+            padding_mask=batch.padding_mask,
+            controls=self._controls(batch, latents),
+            codes=self.tokens(batch),
         )
         return self._finite(loss, batch), edm
+
+    def _controls(self, batch: VideoBatch, latents: Tensor) -> Controls:
+        ratio = self.tokenizer.config.spatial_compression
+        return Controls.of(batch, (latents.shape[3] * ratio, latents.shape[4] * ratio))
 
     def _finite(self, loss: Tensor, batch: VideoBatch) -> Tensor:
         if not bool(torch.isfinite(loss)):
@@ -149,7 +220,18 @@ class DiffusionModule(L.LightningModule):
     def sample_videos(self, batch: VideoBatch) -> dict[str, Float[Tensor, "b c t h w"]]:
         """Rows to look at: the clips as the tokenizer keeps them, and futures of their start."""
         latents = self.raw_latents(batch)
-        count = self.conditioner_config.max_frames
+        tokens, count = self.tokens(batch), self.conditioner_config.max_frames
+        if tokens is not None:
+            assert self._codes is not None
+            plain = self._codes.on(self.device).decode_indices(tokens.int())
+            made = decode_codes(
+                self.world_model, tokens, size=latents.shape[3:], fps=batch.fps, seed=self.seed
+            )
+            return {
+                "tokenizer": self.tokenizer.decode(latents).clamp(-1, 1),
+                "plain_decoder": plain.clamp(-1, 1),
+                "diffusion_decoder": self.tokenizer.decode(made).clamp(-1, 1),
+            }
         generated = self.world_model.generate_latents(
             condition=latents[:, :, :count] if count else None,
             size=(latents.shape[3], latents.shape[4]),
@@ -157,9 +239,14 @@ class DiffusionModule(L.LightningModule):
             text=batch.text,
             fps=batch.fps,
             seed=self.seed,
+            controls=self._controls(batch, latents),
         )
         rows = {"tokenizer": latents, "generated": generated}
-        return {name: self.tokenizer.decode(row).clamp(-1, 1) for name, row in rows.items()}
+        return {name: self.decode_latents(row).clamp(-1, 1) for name, row in rows.items()}
+
+    def decode_latents(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b c t h w"]:
+        decode = decode_frames if self.frame_by_frame else type(self.tokenizer).decode
+        return decode(self.tokenizer, latents)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weight decay acts on matrices only: not on norms, position tables or the loss's u."""
@@ -175,17 +262,12 @@ class DiffusionModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def export_config(self) -> dict[str, Any]:
-        return self.world_model.export_config()
+        config = self.world_model.export_config()
+        if self.frame_by_frame:
+            config["frame_by_frame"] = True
+        if self._codes is not None:
+            config["codes_sha256"] = self._codes.sha256
+        return config
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.world_model.state_dict()
-
-
-def _start_from(model: DiffusionWorldModel, folder: str) -> None:
-    published = load_world_model(folder)
-    if published.net.config != model.net.config:
-        raise ValueError(
-            f"weights={folder}: its network {published.net.config} differs from {model.net.config}"
-        )
-    model.set_latent_statistics(published.latent_mean, published.latent_std)
-    load_strict(model, published.state_dict(), folder)

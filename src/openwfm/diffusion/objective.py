@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -45,25 +46,47 @@ def edm_loss(
     sigma_data: float,
     uncertainty: Float[Tensor, " b"] | None,
     given: Bool[Tensor, "b 1 f 1 1"] | None,
+    padding: Bool[Tensor, "b 1 1 y x"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """(loss, weighted squared error), both means over the *generated* elements only; fp32.
 
     loss = mean(lambda·(clean - estimate)²·exp(-u) + u). Elements of given frames, whose error is
-    zero by construction, count neither in the sum nor in the number.
-    Raises ValueError when every frame of the batch is given.
+    zero by construction, and of padding (true in ``padding``) count neither in the sum nor in the
+    number. Raises ValueError when no element of the batch is generated.
     """
     error = (clean.float() - estimate.float()).square()
-    if given is None:
-        frames = torch.full((len(error),), float(error.shape[2]), device=error.device)
-    else:
-        error = error.masked_fill(given, 0.0)
-        frames = (~given).flatten(1).sum(dim=1).float()
-    if not bool(frames.sum() > 0):
-        raise ValueError("condition: every frame of the batch is given, so nothing is generated")
+    counted = counted_frames(error.shape, given, padding, error.device)
+    if not bool(counted.sum() > 0):
+        raise ValueError(
+            "condition: every frame of the batch is given or padding, so nothing is generated"
+        )
+    for hidden in (given, padding):
+        if hidden is not None:
+            error = error.masked_fill(hidden, 0.0)
     elements = error.shape[1] * error.shape[3] * error.shape[4]
     weighted = edm_weight(sigma.float(), sigma_data) * error.flatten(1).sum(dim=1) / elements
-    edm = weighted.sum() / frames.sum()
+    edm = weighted.sum() / counted.sum()
     if uncertainty is None:
         return edm, edm
     u = uncertainty.float()
-    return (weighted * torch.exp(-u) + u * frames).sum() / frames.sum(), edm
+    return (weighted * torch.exp(-u) + u * counted).sum() / counted.sum(), edm
+
+
+def counted_frames(
+    shape: torch.Size,
+    given: Bool[Tensor, "b 1 f 1 1"] | None,
+    padding: Bool[Tensor, "b 1 1 y x"] | None,
+    device: torch.device,
+) -> Float[Tensor, " b"]:
+    """How many frames of a sample are generated; one of which half is padding counts half."""
+    frames = torch.full((shape[0],), float(shape[2]), device=device)
+    if given is not None:
+        frames = (~given).flatten(1).sum(dim=1).float()
+    return frames if padding is None else frames * (~padding).flatten(1).float().mean(dim=1)
+
+
+def padding_of_latents(
+    padding_mask: Float[Tensor, "b 1 h w"], size: tuple[int, int]
+) -> Bool[Tensor, "b 1 1 y x"]:
+    """Which latents are padding, as the network sees its mask (nearest; reference code 2.2)."""
+    return F.interpolate(padding_mask.float(), size=size, mode="nearest")[:, :, None] > 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from openwfm.diffusion.conditioner import Condition
 from openwfm.diffusion.dit import DiT
+
+if TYPE_CHECKING:
+    from openwfm.diffusion.runtime import Runtime
 
 # denoise(x, sigma) -> x0; sigma holds one level for the batch, or one a sample.
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -37,7 +41,7 @@ def c_noise(sigma: Float[Tensor, "#b"]) -> Float[Tensor, "#b"]:
 
 
 def denoise(
-    net: DiT,
+    net: DiT | Runtime,
     noisy: Float[Tensor, "b z f y x"],
     sigma: Float[Tensor, "#b"],
     condition: Condition,
@@ -51,26 +55,28 @@ def denoise(
     at = Coefficients.at(sigma, sigma_data)
     given = condition.given
     scaled = at.input * noisy
-    mask = channels = None
+    mask, channels = None, [] if condition.ports.channels is None else [condition.ports.channels]
     if given is not None:
         entered = Coefficients.at(given.sigma, sigma_data).input * given.noised
         scaled = torch.where(given.frames, entered, scaled)
-        if net.config.extra_channels:
-            channels = given.last_of(entered)
+        if condition.repeat_last:
+            channels.insert(0, given.last_of(entered))
         mask = given.frames.to(noisy.dtype).expand(-1, -1, -1, *noisy.shape[3:])
     elif net.config.condition_mask:
         mask = noisy.new_zeros(1, 1, *noisy.shape[2:])
-        if net.config.extra_channels:
-            channels = noisy.new_zeros(1, net.config.extra_channels, *noisy.shape[2:])
-    raw = net(
+        if condition.repeat_last:
+            channels.insert(0, torch.zeros_like(noisy))
+    raw: Tensor = net(
         scaled,
         c_noise(sigma),
-        text=condition.text,
+        text=cast(Any, condition.text),  # of the kind that this network makes
         null_tokens=condition.null_tokens,
         fps=condition.fps,
         padding_mask=condition.padding_mask,
         condition_mask=mask,
-        channels=channels,
+        channels=torch.cat(channels, dim=1) if channels else None,
+        modulation=condition.ports.modulation,
+        codes=condition.codes,
     )
     clean = at.skip * noisy + at.out * raw.float()
     return clean if given is None else torch.where(given.frames, given.clean, clean)

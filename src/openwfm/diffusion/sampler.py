@@ -12,6 +12,15 @@ from tqdm import tqdm
 from openwfm.diffusion.config import SamplerConfig
 from openwfm.diffusion.noise import sigma_grid
 from openwfm.diffusion.precondition import Denoise
+from openwfm.diffusion.schedulers import edm_scheduler, run_scheduler
+
+
+def guidance_at(config: SamplerConfig, sigma: float) -> float:
+    """Weight of guidance at a level: 0 outside ``config.guidance_interval``, the ends included."""
+    if config.guidance_interval is None:
+        return config.guidance
+    low, high = config.guidance_interval
+    return config.guidance if low <= sigma <= high else 0.0
 
 
 def guided(denoise: Denoise, guidance: float) -> Denoise:
@@ -24,15 +33,30 @@ def guided(denoise: Denoise, guidance: float) -> Denoise:
     return run
 
 
-def solver_sigmas(config: SamplerConfig) -> list[float]:
-    """The levels at which x0 is evaluated: num_steps, or one more for the multistep solver.
+def solver_steps(config: SamplerConfig) -> list[tuple[float, float]]:
+    """From which level to which each evaluation of x0 takes the sample; to 0 makes it x0 itself.
 
-    After the last, the sample is x0 itself (a step to zero), as in the releases.
+    The three releases differ in where the grid of N = num_steps ends. ``to_zero`` (predict1's
+    inference): N points, then 0. ``repeat_last`` (diffusers' pipelines): N points, of which the
+    last is repeated, a step that changes nothing and is left out here: the sample keeps noise of
+    sigma_min. ``extra_point`` (the first release, with res_2ab): N + 1 points, then 0.
     """
-    points = config.num_steps + (config.kind == "res_2ab")
-    return sigma_grid(
+    grid = config.grid
+    if grid == "release":
+        grid = "extra_point" if config.kind == "res_2ab" else "to_zero"
+    points = config.num_steps + (grid == "extra_point")
+    sigmas = sigma_grid(
         points, sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho
     )
+    ends = [] if grid == "repeat_last" else [0.0]
+    return list(zip(sigmas, [*sigmas[1:], *ends], strict=False))
+
+
+def solver_sigmas(config: SamplerConfig) -> list[float]:
+    """The levels at which x0 is evaluated, each once; a scheduler of diffusers has its own."""
+    if config.kind == "diffusers":
+        return []
+    return [sigma for sigma, _ in solver_steps(config)]
 
 
 def sample(
@@ -43,11 +67,14 @@ def sample(
     progress: bool = False,
 ) -> Float[Tensor, "b z f y x"]:
     """Integrate unit ``noise`` from sigma_max down to a sample; the state is fp32."""
+    if config.kind == "diffusers":
+        return run_scheduler(
+            denoise, noise, edm_scheduler(config), config.num_steps, progress=progress
+        )
     step = {"euler": _euler, "heun": _heun, "res_2ab": _res_2ab}[config.kind]
-    sigmas = solver_sigmas(config)
-    x = noise.float() * sigmas[0]
+    pairs = solver_steps(config)
+    x = noise.float() * config.sigma_max
     previous: tuple[Tensor, float] | None = None
-    pairs = list(zip(sigmas, [*sigmas[1:], 0.0], strict=True))
     for sigma, target in tqdm(pairs, desc="sample", unit="step", disable=not progress):
         clean = denoise(x, _level(sigma, x)).float()
         x = clean if target == 0 else step(denoise, x, clean, sigma, target, previous)

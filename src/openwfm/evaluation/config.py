@@ -13,7 +13,8 @@ class EvaluateConfig:
 
     None means: ``shards``, ``data_seed``, ``kinds`` what the run trained with; ``num_frames`` the
     training length; ``out`` the run's ``evaluation/``; the sampler's values what the weights say.
-    ``condition_latents``, ``threshold``, ``guidance`` and ``num_steps`` are for worlds.
+    ``condition_latents``, ``threshold``, ``guidance`` and ``num_steps`` are for worlds; with
+    ``condition_latents`` 0 they film captions from noise, and colour and number are read.
     """
 
     run: str
@@ -37,9 +38,9 @@ class EvaluateConfig:
         if self.split not in SPLITS:
             raise ValueError(f"split={self.split}: must be one of {', '.join(SPLITS)}")
         for name in ("num_clips", "batch_size", "num_frames", "condition_latents", "num_steps"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name}={value}: must be a whole number, at least 1")
+            value, least = getattr(self, name), int(name != "condition_latents")
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise ValueError(f"{name}={value}: must be a whole number, at least {least}")
         if self.num_examples < 0:
             raise ValueError(f"num_examples={self.num_examples}: must not be negative")
         if self.kinds is not None:

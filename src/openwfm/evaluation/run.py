@@ -19,6 +19,7 @@ from openwfm.evaluation.futures import (
     evaluate_futures,
     mean_of,
 )
+from openwfm.evaluation.obedience import ObedienceReport, evaluate_obedience
 from openwfm.evaluation.reconstruction import ReconstructionReport, evaluate_reconstruction
 from openwfm.files import read_json, sha256_file, write_json
 from openwfm.provenance import code_state, package_versions
@@ -29,12 +30,11 @@ from openwfm.world import Sampling, World
 from openwfm.world.world import weights_folder
 
 FILE = "evaluation.json"
+Report = FutureReport | ObedienceReport | ReconstructionReport
 MEAN_CLIPS = 256  # training windows that the mean video averages
 
 
-def evaluate_run(
-    config: EvaluateConfig, *, progress: bool = False
-) -> tuple[Path, FutureReport | ReconstructionReport]:
+def evaluate_run(config: EvaluateConfig, *, progress: bool = False) -> tuple[Path, Report]:
     """Evaluate and write ``evaluation.json``, ``clips.csv``, ``strip.png`` and examples.
 
     Returns the output folder and the report. Raises ValueError for a run that is neither a
@@ -48,8 +48,10 @@ def evaluate_run(
     out = _out(config, weights)
     datamodule = ShardDataModule(config=data_config(config, weights, text=kind == "world"))
     clips = _draw(datamodule, config, config.split, config.num_clips)
-    report: FutureReport | ReconstructionReport
-    if kind == "world":
+    report: Report
+    if kind == "world" and not config.condition_latents:
+        report = _obedience(config, weights, clips, progress)
+    elif kind == "world":
         report = _futures(config, weights, datamodule, clips, progress)
     else:
         report = _reconstruction(config, weights, clips, progress)
@@ -105,6 +107,19 @@ def _futures(
     )
     mean_video = mean_of(_draw(datamodule, config, "train", MEAN_CLIPS))
     return evaluate_futures(world, clips, futures, mean_video=mean_video, progress=progress)
+
+
+def _obedience(
+    config: EvaluateConfig, weights: Path, clips: DrawnClips, progress: bool
+) -> ObedienceReport:
+    return evaluate_obedience(
+        World.load(weights, device=config.device),
+        clips,
+        sampling=Sampling(guidance=config.guidance, num_steps=config.num_steps),
+        seed=config.seed,
+        num_examples=config.num_examples,
+        progress=progress,
+    )
 
 
 def _reconstruction(

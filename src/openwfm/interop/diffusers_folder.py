@@ -9,8 +9,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from openwfm.files import atomic_path, read_json
 from openwfm.interop.tokenizer import to_diffusers_tokenizer, tokenizer_of_diffusers
@@ -44,9 +46,7 @@ def read_diffusers_tokenizer(folder: Path | str) -> tuple[VideoTokenizer, Latent
     missing = [name for name in NEEDED if name not in config]
     if missing:
         raise ValueError(f"{folder / CONFIG}: lacks {', '.join(missing)}")
-    if not (folder / TENSORS).is_file():
-        raise ValueError(f"{folder / TENSORS}: no such file (only safetensors are read)")
-    tensors = read_tensors(folder / TENSORS)
+    tensors = read_shards(folder)
     fields = SimpleNamespace(**config)
     tokenizer = tokenizer_of_diffusers(fields, tensors, str(folder / TENSORS))
     mean, std = config.get("latents_mean"), config.get("latents_std")
@@ -77,9 +77,44 @@ def write_diffusers_tokenizer(
             latents_mean=statistics.frame_mean.flatten().tolist(),
             latents_std=statistics.frame_std.flatten().tolist(),
         )
+    save_module(folder, module)
+
+
+def save_module(folder: Path | str, module: Any) -> None:
+    """``module.save_pretrained`` into ``folder``, each file whole or absent, config.json last.
+
+    Tensors of an earlier export are removed, since an index of theirs would be read first.
+    """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".diffusers.") as temporary:
-        module.save_pretrained(temporary, safe_serialization=True)  # type: ignore[operator]
-        for name in (TENSORS, CONFIG):
-            with atomic_path(folder / name) as target:
-                (Path(temporary) / name).replace(target)
+        module.save_pretrained(temporary, safe_serialization=True)
+        written = sorted(Path(temporary).iterdir(), key=lambda file: file.name == CONFIG)
+        for old in folder.glob("diffusion_pytorch_model*.safetensors*"):
+            old.unlink()
+        for file in written:
+            with atomic_path(folder / file.name) as target:
+                file.replace(target)
+
+
+def read_shards(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder of diffusers: one safetensors file, or several and their index.
+
+    Raises ValueError naming the file that is missing or does not fit its index.
+    """
+    index = folder / f"{TENSORS}.index.json"
+    if (folder / TENSORS).is_file():
+        return read_tensors(folder / TENSORS)
+    if not index.is_file():
+        raise ValueError(f"{folder / TENSORS}: no such file (only safetensors are read)")
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict):
+        raise ValueError(f"{index}: lacks weight_map")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(places.values())):
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ValueError(f"{index}: names {name}: no such file beside it")
+        tensors |= read_tensors(folder / name)
+    if differ := sorted(set(places) ^ set(tensors)):
+        raise ValueError(f"{index}: does not fit its files: {', '.join(differ[:5])}")
+    return tensors

@@ -1,13 +1,12 @@
-"""Key maps of the diffusion transformer: ours, the release's and diffusers'.
+"""The diffusion transformer in the release's and in diffusers' form, strictly both ways.
 
-A map says, for each of our tensors, which of theirs are stacked along its rows. Loading is strict
-both ways: a missing, unknown or misshapen key is a ValueError that lists it.
+A missing, unknown or misshapen key is a ValueError that lists it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,100 +15,26 @@ from torch import Tensor
 from openwfm.diffusion.config import DiTConfig
 from openwfm.diffusion.dit import DiT
 from openwfm.extras import require
+from openwfm.interop.dit_names import (
+    BLOCK_KEY,
+    diffusers_names,
+    export_tensors,
+    import_tensors,
+    network_tensors,
+    release_names,
+)
 from openwfm.weights import load_strict
 
 if TYPE_CHECKING:
     from diffusers import CosmosTransformer3DModel
 
-Names = dict[str, tuple[str, ...]]
-
-# Keys of a release that hold no parameter of the network.
-IGNORED = re.compile(r"(^|\.)(_extra_state|pos_embedder\.seq)$|^logvar\.")
-BLOCK_KEY = re.compile(r"blocks\.block(\d+)\.")
-
-
-def release_names(config: DiTConfig) -> Names:
-    """Ours to the original ``model.pt``, without its prefix ``net.`` ("affline" is theirs)."""
-    names: Names = {
-        "patch_in.weight": ("x_embedder.proj.1.weight",),
-        "level.linear_1.weight": ("t_embedder.1.linear_1.weight",),
-        "level.linear_2.weight": ("t_embedder.1.linear_2.weight",),
-        "level.norm.weight": ("affline_norm.weight",),
-        "final_modulation.down.weight": ("final_layer.adaLN_modulation.1.weight",),
-        "final_modulation.up.weight": ("final_layer.adaLN_modulation.2.weight",),
-        "patch_out.weight": ("final_layer.linear.weight",),
-    }
-    if config.position_embedding == "learnable":
-        names |= {f"position.{a}": (f"extra_pos_embedder.pos_emb_{a}",) for a in "thw"}
-    for index in range(config.num_blocks):
-        ours, theirs = f"blocks.{index}", f"blocks.block{index}.blocks"
-        for j in range(3):
-            modulation = f"{theirs}.{j}.adaLN_modulation"
-            names[f"{ours}.modulations.{j}.down.weight"] = (f"{modulation}.1.weight",)
-            names[f"{ours}.modulations.{j}.up.weight"] = (f"{modulation}.2.weight",)
-        names |= _attention_names(ours, [f"{theirs}.{j}.block.attn" for j in range(2)], ".0", ".1")
-        names[f"{ours}.mlp.0.weight"] = (f"{theirs}.2.block.layer1.weight",)
-        names[f"{ours}.mlp.2.weight"] = (f"{theirs}.2.block.layer2.weight",)
-    return names
-
-
-def _attention_names(ours: str, theirs: list[str], linear: str, norm: str) -> Names:
-    own, cross = theirs
-    names: Names = {
-        f"{ours}.self_attention.qkv.weight": tuple(f"{own}.to_{p}{linear}.weight" for p in "qkv"),
-        f"{ours}.cross_attention.q.weight": (f"{cross}.to_q{linear}.weight",),
-        f"{ours}.cross_attention.kv.weight": tuple(f"{cross}.to_{p}{linear}.weight" for p in "kv"),
-    }
-    for kind, prefix in (("self", own), ("cross", cross)):
-        names[f"{ours}.{kind}_attention.out.weight"] = (f"{prefix}.to_out.0.weight",)
-        for part in "qk":
-            key = f"{prefix}.to_{part}{norm}.weight" if norm else f"{prefix}.norm_{part}.weight"
-            names[f"{ours}.{kind}_attention.{part}_norm.weight"] = (key,)
-    return names
-
-
-def diffusers_names(config: DiTConfig) -> Names:
-    """Ours to diffusers' ``CosmosTransformer3DModel``."""
-    names: Names = {
-        "patch_in.weight": ("patch_embed.proj.weight",),
-        "level.linear_1.weight": ("time_embed.t_embedder.linear_1.weight",),
-        "level.linear_2.weight": ("time_embed.t_embedder.linear_2.weight",),
-        "level.norm.weight": ("time_embed.norm.weight",),
-        "final_modulation.down.weight": ("norm_out.linear_1.weight",),
-        "final_modulation.up.weight": ("norm_out.linear_2.weight",),
-        "patch_out.weight": ("proj_out.weight",),
-    }
-    if config.position_embedding == "learnable":
-        names |= {f"position.{a}": (f"learnable_pos_embed.pos_emb_{a}",) for a in "thw"}
-    for index in range(config.num_blocks):
-        ours, theirs = f"blocks.{index}", f"transformer_blocks.{index}"
-        for j in range(3):
-            for part, number in (("down", 1), ("up", 2)):
-                key = f"{theirs}.norm{j + 1}.linear_{number}.weight"
-                names[f"{ours}.modulations.{j}.{part}.weight"] = (key,)
-        names |= _attention_names(ours, [f"{theirs}.attn1", f"{theirs}.attn2"], "", "")
-        names[f"{ours}.mlp.0.weight"] = (f"{theirs}.ff.net.0.proj.weight",)
-        names[f"{ours}.mlp.2.weight"] = (f"{theirs}.ff.net.2.weight",)
-    return names
-
-
-def import_tensors(tensors: Mapping[str, Tensor], names: Names, source: str) -> dict[str, Tensor]:
-    """Their tensors under our names. Raises ValueError listing missing and unknown keys."""
-    wanted = {key for keys in names.values() for key in keys}
-    problems = [f"missing {key}" for key in sorted(wanted - set(tensors))]
-    problems += [f"unknown {key}" for key in sorted(set(tensors) - wanted)]
-    if problems:
-        raise ValueError(f"{source}: {len(problems)} keys do not fit:\n  " + "\n  ".join(problems))
-    return {ours: torch.cat([tensors[k] for k in keys]) for ours, keys in names.items()}
-
-
-def export_tensors(tensors: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """Our tensors under their names, stacked ones taken apart."""
-    exported: dict[str, Tensor] = {}
-    for ours, keys in names.items():
-        parts = tensors[ours].chunk(len(keys))
-        exported |= {key: part.clone() for key, part in zip(keys, parts, strict=True)}
-    return exported
+# Fields of `CosmosTransformer3DModel`'s config that make it a network of a later family.
+LATER = ("use_crossattn_projection", "controlnet_block_every_n", "img_context_dim_in")
+NEEDED = (
+    *("in_channels", "out_channels", "num_attention_heads", "attention_head_dim", "num_layers"),
+    *("mlp_ratio", "text_embed_dim", "adaln_lora_dim", "max_size", "patch_size", "rope_scale"),
+    *("concat_padding_mask", "extra_pos_embed_type"),
+)
 
 
 def load_nvidia_dit(
@@ -119,29 +44,48 @@ def load_nvidia_dit(
     patch: tuple[int, int, int] = (1, 2, 2),
     padding_mask: bool = True,
     base_fps: float = 24.0,
+    extra_channels: int = 0,
+    position_embedding: str | None = None,
+    rope_dtype: str = "float32",
+    max_size: tuple[int, int, int] | None = None,
 ) -> DiT:
     """An eval-mode network from a release's state dict; its sizes are read from keys and shapes.
 
-    ``rope_scale`` None means the releases' own: (2, 1, 1), or (2, 2, 2) for the 5120-wide network.
+    The keyword arguments are what a checkpoint cannot tell. None means the releases' own:
+    ``rope_scale`` (2, 1, 1), (2, 2, 2) for the 5120-wide network and (1, 1.5, 1.5) for the
+    diffusion decoder; ``position_embedding`` sincos for several views, none where there are no
+    tables.
     """
-    tensors = {
-        key.removeprefix("net."): value
-        for key, value in state_dict.items()
-        if not IGNORED.search(key)
-    }
-    config = _read_config(tensors, rope_scale, patch, padding_mask, base_fps)
+    tensors = network_tensors(state_dict)
+    config = read_config(
+        tensors,
+        rope_scale=rope_scale,
+        patch=patch,
+        padding_mask=padding_mask,
+        base_fps=base_fps,
+        extra_channels=extra_channels,
+        position_embedding=position_embedding,
+        rope_dtype=rope_dtype,
+        max_size=max_size,
+    )
     return _build(
         config, import_tensors(tensors, release_names(config), "state dict"), "state dict"
     )
 
 
-def _read_config(
+def read_config(
     tensors: Mapping[str, Tensor],
-    rope_scale: tuple[float, float, float] | None,
-    patch: tuple[int, int, int],
-    padding_mask: bool,
-    base_fps: float,
+    *,
+    rope_scale: tuple[float, float, float] | None = None,
+    patch: tuple[int, int, int] = (1, 2, 2),
+    padding_mask: bool = True,
+    base_fps: float = 24.0,
+    extra_channels: int = 0,
+    position_embedding: str | None = None,
+    rope_dtype: str = "float32",
+    max_size: tuple[int, int, int] | None = None,
 ) -> DiTConfig:
+    """The config of a release's network (`network_tensors`); see `load_nvidia_dit`."""
     block = "blocks.block0.blocks"
     keys = {
         "patch_in": "x_embedder.proj.1.weight",
@@ -158,21 +102,33 @@ def _read_config(
     volume = patch[0] * patch[1] * patch[2]
     width = shape["patch_in"][0]
     latent = shape["patch_out"][0] // volume
-    masks = shape["patch_in"][1] // volume - latent - int(padding_mask)
-    if masks not in (0, 1):
+    views: tuple[int, ...] = (0, 0)
+    codes: tuple[int, ...] = (0, 0)
+    if "repeat_frame_embedding.weight" in tensors and "view_embeddings.weight" in tensors:
+        views = tuple(tensors["view_embeddings.weight"].shape)
+    if "token_embedder.weight" in tensors:
+        codes = tuple(tensors["token_embedder.weight"].shape)
+    ports = extra_channels + views[1] + codes[1] + int(padding_mask)
+    masks = shape["patch_in"][1] // volume - latent - ports
+    if masks not in (0, 1) or shape["patch_in"][1] % volume:
         raise ValueError(
             f"state dict: {keys['patch_in']} {tuple(shape['patch_in'])}: {masks} channels beyond "
-            f"{latent} latent and {int(padding_mask)} padding ones: must be 0 or 1"
+            f"{latent} latent and {ports} others ({extra_channels} extra, {codes[1]} of "
+            f"codes, {int(padding_mask)} padding, {views[1]} of views): must be 0 or 1"
         )
-    learnable = "extra_pos_embedder.pos_emb_t" in tensors
+    tables = [tensors.get(f"extra_pos_embedder.pos_emb_{axis}") for axis in "thw"]
+    lengths = [len(table) for table in tables if table is not None]
     sizes = DiTConfig.max_size
-    if learnable:
-        t, h, w = (len(tensors[f"extra_pos_embedder.pos_emb_{axis}"]) for axis in "thw")
-        sizes = (t * patch[0], h * patch[1], w * patch[2])
+    if len(lengths) == 3:
+        t, h, w = (length * part for length, part in zip(lengths, patch, strict=True))
+        sizes = (t, h, w)
+    position = "learnable" if lengths else "sincos" if views[0] > 1 else "none"
+    scale = (2.0, 2.0, 2.0) if width == 5120 else (2.0, 1.0, 1.0)
     return DiTConfig(
         in_channels=latent,
         out_channels=latent,
         condition_mask=masks == 1,
+        extra_channels=extra_channels,
         padding_mask=padding_mask,
         width=width,
         num_blocks=1 + max(int(m[1]) for key in tensors if (m := BLOCK_KEY.match(key))),
@@ -181,10 +137,15 @@ def _read_config(
         text_width=shape["text"][1],
         adaln_rank=shape["rank"][0],
         patch=patch,
-        rope_scale=rope_scale or ((2.0, 2.0, 2.0) if width == 5120 else (2.0, 1.0, 1.0)),
-        max_size=sizes,
+        rope_scale=rope_scale or ((1.0, 1.5, 1.5) if codes[0] else scale),
+        max_size=max_size or sizes,
         base_fps=base_fps,
-        position_embedding="learnable" if learnable else "none",
+        position_embedding=position_embedding or position,
+        rope_dtype=rope_dtype,
+        num_views=max(1, views[0]),
+        view_channels=views[1],
+        codebook=codes[0],
+        code_channels=codes[1],
     )
 
 
@@ -196,17 +157,23 @@ def export_nvidia_dit(net: DiT) -> dict[str, Tensor]:
 
 def from_diffusers_dit(module: CosmosTransformer3DModel) -> DiT:
     """Our eval-mode network with the weights of theirs."""
-    theirs: Any = module.config  # type: ignore[attr-defined]
+    state: dict[str, Tensor] = module.state_dict()  # type: ignore[attr-defined]
+    fields: Mapping[str, Any] = module.config  # type: ignore[attr-defined]
+    return dit_of_diffusers(fields, state, "diffusers module")
+
+
+def dit_of_diffusers(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], source: str) -> DiT:
+    """As `from_diffusers_dit`, from diffusers' config (its config.json) and tensors."""
+    missing = [name for name in NEEDED if name not in fields]
+    if missing:
+        raise ValueError(f"{source}: config lacks {', '.join(missing)}")
+    theirs = SimpleNamespace(**{name: fields[name] for name in NEEDED})
     condition = theirs.in_channels - theirs.out_channels
-    unsupported = [
-        name
-        for name in ("use_crossattn_projection", "controlnet_block_every_n", "img_context_dim_in")
-        if theirs.get(name)
-    ]
-    if condition not in (0, 1) or unsupported:
+    later = [name for name in LATER if fields.get(name)]
+    if condition not in (0, 1) or later:
         raise ValueError(
-            f"diffusers config: in_channels={theirs.in_channels}, {unsupported}: must be a "
-            "Cosmos 1 network (one condition mask at most, no projections)"
+            f"{source}: in_channels={theirs.in_channels}, out_channels={theirs.out_channels}, "
+            f"{later}: must be a Cosmos 1 network (one condition mask at most, no projections)"
         )
     config = DiTConfig(
         in_channels=theirs.out_channels,
@@ -224,18 +191,27 @@ def from_diffusers_dit(module: CosmosTransformer3DModel) -> DiT:
         max_size=tuple(theirs.max_size),
         position_embedding="learnable" if theirs.extra_pos_embed_type else "none",
     )
-    state: dict[str, Tensor] = module.state_dict()  # type: ignore[attr-defined]
-    tensors = import_tensors(state, diffusers_names(config), "diffusers module")
-    return _build(config, tensors, "diffusers module")
+    return _build(config, import_tensors(tensors, diffusers_names(config), source), source)
 
 
 def to_diffusers_dit(net: DiT) -> CosmosTransformer3DModel:
     """Their eval-mode network with our weights. Raises ValueError for what theirs cannot do."""
     config = net.config
-    if config.extra_channels or config.base_fps != 24:
+    fixed = {
+        "extra_channels": 0,
+        "base_fps": 24.0,
+        "rope_dtype": "float32",
+        "num_views": 1,
+        "codebook": 0,
+    }
+    other = {name: getattr(config, name) for name in fixed if getattr(config, name) != fixed[name]}
+    if config.position_embedding == "sincos":
+        other["position_embedding"] = "sincos"
+    if other:
+        found = ", ".join(f"net.{name}={value}" for name, value in other.items())
+        rules = {**fixed, "position_embedding": "learnable or none"}
         raise ValueError(
-            f"net.extra_channels={config.extra_channels}, net.base_fps={config.base_fps}: must be "
-            "0 and 24 for diffusers"
+            f"{found}: must be {', '.join(str(rules[name]) for name in other)} for diffusers"
         )
     diffusers = require("diffusers", extra="diffusers")
     module = diffusers.CosmosTransformer3DModel(

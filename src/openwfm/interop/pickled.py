@@ -132,6 +132,8 @@ class _Machine:
             self.stack.append(Record(kind.name))
         elif code == "BUILD":
             state, record = self.pop(), self.stack[-1]
+            if isinstance(record, dict):
+                return  # the attributes of an OrderedDict, such as `_metadata` of a state dict
             if not isinstance(record, Record):
                 raise ValueError(f"changes a {type(record).__name__}: only objects have a state")
             if isinstance(state, dict):

@@ -47,13 +47,13 @@ def is_torchscript(path: Path | str) -> bool:
     """Whether the file is a zip with the object tree of a TorchScript archive."""
     if not zipfile.is_zipfile(path):
         return False
-    with _opened(path) as archive:
+    with opened_archive(path) as archive:
         names = [name.partition("/")[2] for name in archive.namelist()]
     return {"data.pkl", "constants.pkl"} <= set(names)
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[zipfile.ZipFile]:
+def opened_archive(path: Path | str) -> Iterator[zipfile.ZipFile]:
     """Whatever is wrong inside becomes a ValueError that names the file."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -71,8 +71,8 @@ def read_torchscript(path: Path | str) -> dict[str, Tensor]:
     (a frozen module keeps its weights as constants without names).
     """
     tensors: dict[str, Tensor] = {}
-    with _opened(path) as archive:
-        reader = _Reader(archive)
+    with opened_archive(path) as archive:
+        reader = ArchiveReader(archive)
         for name, tensor in _walk(read_pickle(reader.tree(), reader.call), "", 0):
             tensors[name] = tensor
             if len(tensors) > MAX_NAMES:
@@ -94,7 +94,7 @@ def _walk(node: Any, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
             yield from _walk(value, f"{prefix}{name}.", depth + 1)
 
 
-class _Reader:
+class ArchiveReader:
     """What the object tree may call, and the storages that it refers to."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:

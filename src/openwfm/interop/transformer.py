@@ -10,7 +10,7 @@ from torch import Tensor
 
 from openwfm.autoregressive.config import TransformerConfig, YarnConfig
 from openwfm.autoregressive.transformer import Transformer
-from openwfm.interop.dit import Names, import_tensors
+from openwfm.interop.dit_names import Names, import_tensors
 from openwfm.weights import load_strict
 
 PREFIX = "model."

@@ -15,6 +15,8 @@ from openwfm.nn.rope import rotate
 EPSILON = 1e-6
 # Keys and values of a context, heads second, and an additive bias over the keys (or None).
 Keys = tuple[Tensor, Tensor, Tensor | None]
+# Those of each branch of guidance, None where a branch has no context.
+BranchKeys = tuple[Keys | None, ...]
 
 
 class SelfAttention(nn.Module):

@@ -24,6 +24,8 @@ from torch.nn import functional as F
 from openwfm.nn.derived import Derives, infers
 from openwfm.nn.winograd import pays, winograd, winograd_filters
 
+SMALL = 2**18  # numbers in a clip that is cheaper to copy than to multiply frame by frame
+
 
 def frames_first(x: Float[Tensor, "b t h w c"]) -> Float[Tensor, "bt c h w"]:
     """A view: every frame a channels-last image."""
@@ -106,6 +108,13 @@ def add_taps(
 ) -> None:
     """``out`` += the convolution in time of ``left`` and ``x``, one after the other."""
     b, num_left = len(x), left.shape[1]
+    if stride == 1 and x[0].numel() <= SMALL:
+        for target, frames in zip(out, torch.cat((left, x), 1), strict=True):
+            rows, count = frames.flatten(0, 2), target[..., 0].numel()
+            for k, tap in enumerate(taps):
+                start = k * frames[0, ..., 0].numel()
+                target.flatten(0, 2).addmm_(rows[start : start + count], tap)
+        return
     for clip in range(b):
         target, before, frames = (part[clip].flatten(1, 2) for part in (out, left, x))
         for k, tap in enumerate(taps):
@@ -116,6 +125,12 @@ def add_taps(
             start = k + stride * first - num_left
             count = len(target) - first
             add_frames(target[first:], frames[start::stride][:count], tap)
+
+
+def channels_last(weight: Float[Tensor, "d c 3 3"]) -> tuple[Float[Tensor, "d c 3 3"]]:
+    """In the layout that the library would copy it to in every call: (3, 128, 8, 8) takes 305 µs so
+    and 495 µs otherwise, on one Sapphire Rapids thread."""
+    return (weight.detach().clone(memory_format=torch.channels_last),)
 
 
 def tap_matrices(weight: Float[Tensor, "d c 3 1 1"]) -> tuple[Float[Tensor, "3 c d"]]:
@@ -136,6 +151,8 @@ class SpatialConv(Derives, nn.Conv3d):
         if stride == 1 and infers(self, x) and pays(x.flatten(0, 1), len(weight)):
             (filters,) = self.derived("winograd", winograd_filters, weight)
             return winograd(x.flatten(0, 1), filters, bias).unflatten(0, x.shape[:2])
+        if infers(self, x):
+            (weight,) = self.derived("channels last", channels_last, weight)
         return convolve(x, weight, bias, stride)
 
 

@@ -42,6 +42,25 @@ class NoiseLevelEmbedding(nn.Module):
         return self.norm(raw), self.linear_2(F.silu(self.linear_1(raw)))
 
 
+def add_modulation(
+    level: tuple[Float[Tensor, "b d"], Float[Tensor, "b 3*d"]], port: Float[Tensor, "#b 4*d"] | None
+) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b 3*d"]]:
+    """(embedding, shared modulation) plus the two parts of the ``modulation`` port.
+
+    The release's action embedder has both parts too, but drops the first (its branch is dead).
+    Raises ValueError for a port of another width.
+    """
+    if port is None:
+        return level
+    embedding, shared = level
+    width = embedding.shape[1]
+    if port.ndim != 2 or port.shape[1] != 4 * width:
+        raise ValueError(
+            f"modulation: shape {tuple(port.shape)}: must be (batch, {4 * width}), width + 3·width"
+        )
+    return embedding + port[:, :width], shared + port[:, width:]
+
+
 class LowRankModulation(nn.Module):
     """One sub-block's shift, scale (and gate): up(down(silu(embedding))) + shared."""
 

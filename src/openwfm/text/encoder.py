@@ -21,7 +21,7 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]: ...
 
 
-ENCODERS = ("minilm-l6-v2",)
+ENCODERS = ("minilm-l6-v2", "t5-11b")
 
 
 def text_encoder(name: str) -> TextEncoder:
@@ -30,6 +30,10 @@ def text_encoder(name: str) -> TextEncoder:
         from openwfm.text.minilm import MiniLMEncoder
 
         return MiniLMEncoder()
+    if name == "t5-11b":
+        from openwfm.text.t5 import T5Encoder
+
+        return T5Encoder()
     raise ValueError(f"text_encoder={name}: must be one of {', '.join(ENCODERS)}")
 
 

@@ -15,14 +15,23 @@ def hinge_loss(real: Float[Tensor, "*n"], made: Float[Tensor, "*n"]) -> Float[Te
     return F.relu(1 - real).mean() + F.relu(1 + made).mean()
 
 
+def relativistic_loss(better: Float[Tensor, "*n"], worse: Float[Tensor, "*n"]) -> Float[Tensor, ""]:
+    """Paired logistic loss (arXiv 1807.00734): each of ``better`` above its like in ``worse``.
+
+    The discriminator minimises it of (real, made), the tokenizer of (made, real). A reconstruction
+    and its original are a pair, place by place, so what they share cancels.
+    """
+    return F.softplus(worse - better).mean()
+
+
 def gradient_penalty(
-    discriminate: Callable[[Tensor], Tensor], real: Float[Tensor, "b c t h w"]
+    discriminate: Callable[[Tensor], Tensor], video: Float[Tensor, "b c t h w"]
 ) -> Float[Tensor, ""]:
     """R1 (arXiv 1801.04406, equation 9) without its γ: half the squared gradient a clip.
 
-    The gradient is that of the sum of a clip's logits.
+    The gradient is that of the sum of a clip's logits. Of made clips it is R2.
     """
-    inputs = real.detach().requires_grad_()
+    inputs = video.detach().requires_grad_()
     logits = discriminate(inputs)
     (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
     return gradient.square().sum((1, 2, 3, 4)).mean() / 2

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 NORMALIZATIONS = ("spectral", "none")
+LOSSES = ("hinge", "relativistic")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,9 @@ class AdversarialConfig:
 
     The network: ``num_levels`` levels, the first of ``channels`` channels, doubling; each halves
     rows and columns, the first ``num_temporal`` of them frames too. ``normalization`` is spectral
-    or none; ``r1`` is the weight of the gradient penalty on real clips (arXiv 1801.04406), taken
-    every ``r1_every`` steps, as many times heavier.
+    or none; ``r1`` is the weight of the gradient penalty on real clips (arXiv 1801.04406), ``r2``
+    on made ones, taken every ``r1_every`` steps, as many times heavier. ``loss`` is the hinge loss,
+    or the relativistic one of a reconstruction and its original as a pair.
 
     It learns from ``start_step`` on, and the tokenizer from it after ``warmup_steps`` more.
     ``weight`` is the norm of the adversarial gradient at the decoder's last layer, as a share of
@@ -33,7 +35,9 @@ class AdversarialConfig:
     num_levels: int = 3
     num_temporal: int = 2
     normalization: str = "spectral"
+    loss: str = "hinge"
     r1: float = 0.0
+    r2: float = 0.0
     r1_every: int = 16
     weight: float = 0.1
     max_factor: float = 100.0
@@ -47,7 +51,7 @@ class AdversarialConfig:
         object.__setattr__(self, "betas", tuple(self.betas))
         for name in ("channels", "num_levels", "r1_every"):
             self._at_least(name, 1)
-        for name in ("num_temporal", "r1", "weight", "start_step", "warmup_steps"):
+        for name in ("num_temporal", "r1", "r2", "weight", "start_step", "warmup_steps"):
             self._at_least(name, 0)
         for name in ("max_factor", "lr", "gradient_clip"):
             if not getattr(self, name) > 0:
@@ -57,11 +61,9 @@ class AdversarialConfig:
                 f"discriminator.num_temporal={self.num_temporal}: must be at most "
                 f"num_levels={self.num_levels}"
             )
-        if self.normalization not in NORMALIZATIONS:
-            raise ValueError(
-                f"discriminator.normalization={self.normalization}: must be one of "
-                f"{', '.join(NORMALIZATIONS)}"
-            )
+        for name, known in (("normalization", NORMALIZATIONS), ("loss", LOSSES)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"discriminator.{name}={value}: must be one of {', '.join(known)}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"discriminator.betas={self.betas}: must be two numbers in [0, 1)")
 

@@ -37,14 +37,8 @@ from openwfm.nn.causal import (
 )
 from openwfm.randomness import torch_generator
 from openwfm.tokenizer.autoencoder import VideoTokenizer
-from openwfm.tokenizer.blocks import (
-    Attention,
-    Downsample,
-    Level,
-    Resample,
-    ResidualBlock,
-    Upsample,
-)
+from openwfm.tokenizer.blocks import Attention, Level, ResidualBlock
+from openwfm.tokenizer.resampling import Downsample, Resample, Upsample
 
 NUM_CLIPS = 24
 CHROMA = 0.4  # amplitude of colour differences beside that of brightness

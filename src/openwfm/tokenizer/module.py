@@ -9,12 +9,18 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.data.batch import VideoBatch
 from openwfm.randomness import derive_seed, torch_generator
-from openwfm.tokenizer.adversarial import balanced_gradient, gradient_penalty, hinge_loss
+from openwfm.tokenizer.adversarial import (
+    balanced_gradient,
+    gradient_penalty,
+    hinge_loss,
+    relativistic_loss,
+)
 from openwfm.tokenizer.autoencoder import VideoTokenizer, read_net
 from openwfm.tokenizer.config import TokenizerConfig
 from openwfm.tokenizer.discriminator import AdversarialConfig, Discriminator
@@ -79,6 +85,7 @@ class TokenizerModule(LightningModule):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(derive_seed(self.seed, "discriminator weights"))
                 self.discriminator = Discriminator(self.adversarial)
+            ignore_in_ddp(self, "discriminator")
         if self.freeze_encoder:
             self.tokenizer.encoder.requires_grad_(False)
             self.tokenizer.to_latents.requires_grad_(False)
@@ -97,7 +104,7 @@ class TokenizerModule(LightningModule):
         step, clip = self.global_step, config.gradient_clip
         (gradient,) = torch.autograd.grad(loss, reconstruction)
         if step >= config.start_step + config.warmup_steps:
-            adversarial = -self.discriminator(reconstruction).mean()
+            adversarial = self._deception(_video(batch), reconstruction, config)
             gradient, factor = balanced_gradient(
                 reconstruction,
                 gradient,
@@ -118,23 +125,46 @@ class TokenizerModule(LightningModule):
         if step >= config.start_step:
             self._discriminator_step(batch, reconstruction.detach(), config, step)
 
+    def _deception(self, video: Tensor, made: Tensor, config: AdversarialConfig) -> Tensor:
+        """What the tokenizer minimises: the mean logit of real clips is not its to change."""
+        logits = self.discriminator(made)
+        if config.loss == "hinge":
+            return -logits.mean()
+        with torch.no_grad():
+            real = self.discriminator(video)
+        return relativistic_loss(logits, real)
+
     def _discriminator_step(
         self, batch: VideoBatch, made: Tensor, config: AdversarialConfig, step: int
     ) -> None:
         """Lightning counts the steps of wrapped optimizers, and one step a batch is enough: raw."""
         optimizer: Any = self.optimizers(use_pl_optimizer=False)[1]  # type: ignore[index]
         real_logits, made_logits = self.discriminator(_video(batch)), self.discriminator(made)
-        loss = hinge_loss(real_logits, made_logits)
+        judge = hinge_loss if config.loss == "hinge" else relativistic_loss
+        loss = judge(real_logits, made_logits)
         self._log("train/discriminator", loss, batch)
         self._log("train/logit_gap", real_logits.mean() - made_logits.mean(), batch)
-        if config.r1 > 0 and step % config.r1_every == 0:
-            penalty = gradient_penalty(self.discriminator, _video(batch))
-            self._log("train/r1", penalty, batch)
-            loss = loss + config.r1 * config.r1_every * penalty
+        for name, weight, clips in (("r1", config.r1, _video(batch)), ("r2", config.r2, made)):
+            if weight > 0 and step % config.r1_every == 0:
+                penalty = gradient_penalty(self.discriminator, clips)
+                self._log(f"train/{name}", penalty, batch)
+                loss = loss + weight * config.r1_every * penalty
         optimizer.zero_grad()
         self.manual_backward(loss)
+        self._average_gradients(self.discriminator)
         nn.utils.clip_grad_norm_(self.discriminator.parameters(), config.gradient_clip)
         optimizer.step()
+
+    def _average_gradients(self, module: nn.Module) -> None:
+        """Over ranks; what DDP does for the parameters that it has not been told to ignore."""
+        if self.trainer.world_size == 1:
+            return
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        mean = self.trainer.strategy.reduce(flat, reduce_op="mean")
+        parts = mean.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
         """``val/psnr`` is of clips, ``val/image_psnr`` of their middle frames as images."""
@@ -211,6 +241,19 @@ class TokenizerModule(LightningModule):
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.tokenizer.state_dict()
+
+
+def ignore_in_ddp(module: nn.Module, child: str) -> None:
+    """Take the weights under ``child`` out of DDP's hands.
+
+    DDP wants every parameter it holds in every backward pass, but the tokenizer and the
+    discriminator have one each. Ranks build equal discriminators from one seed.
+    """
+    part = module.get_submodule(child)
+    names = [name for name, _ in (*part.named_parameters(), *part.named_buffers())]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+        module, [f"{child}.{name}" for name in names]
+    )
 
 
 def _video(batch: VideoBatch) -> Tensor:

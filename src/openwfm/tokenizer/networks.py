@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from openwfm.nn.causal import FactorizedConv, FrameNorm, Past, convolve
 from openwfm.nn.derived import Derives
-from openwfm.tokenizer.blocks import Downsample, Level, Middle, Upsample
+from openwfm.tokenizer.blocks import Level, Middle
 from openwfm.tokenizer.config import TokenizerConfig
 from openwfm.tokenizer.folding import bands_of_cells, cells_of_bands
+from openwfm.tokenizer.resampling import Downsample, Upsample
 
 
 class Encoder(Derives):

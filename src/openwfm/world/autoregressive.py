@@ -6,30 +6,41 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from openwfm.autoregressive.generate import stream_tokens
 from openwfm.autoregressive.model import AutoregressiveWorldModel, load_autoregressive_model
+from openwfm.autoregressive.quantized import Precision
+from openwfm.autoregressive.runtime import DecodingConfig
 from openwfm.autoregressive.sampling import SamplerConfig
+from openwfm.autoregressive.windows import described
 from openwfm.files import read_json, sha256_file
 from openwfm.randomness import torch_generator
 from openwfm.text import TextEncoder, embed_prompts, text_encoder
 from openwfm.tokenizer import VideoTokenizer, load_tokenizer
 from openwfm.weights import CONFIG, TENSORS
-from openwfm.world.world import TOKEN_SAMPLING, Sampling, World, WorldFacts
+from openwfm.world.generation import TOKEN_SAMPLING, Sampling, WorldFacts
+from openwfm.world.world import World
 
 
 class AutoregressiveWorld(World):
-    """Both networks in eval mode, fp32, on one device."""
+    """Both networks in eval mode, fp32, on one device.
+
+    ``decoding`` may be set: in less precision, in the compiled loop, with other windows.
+    """
 
     def __init__(
-        self, model: AutoregressiveWorldModel, tokenizer: VideoTokenizer, facts: WorldFacts
+        self,
+        model: AutoregressiveWorldModel,
+        tokenizer: VideoTokenizer,
+        facts: WorldFacts,
+        decoding: DecodingConfig | None = None,
     ) -> None:
         self.model, self.tokenizer, self.facts = model, tokenizer, facts
+        self.decoding = decoding or DecodingConfig()
 
     @classmethod
     def read(cls, folder: Path, *, device: torch.device | str = "cpu") -> AutoregressiveWorld:
@@ -107,6 +118,7 @@ class AutoregressiveWorld(World):
                 text=None if text is None else text[i : i + 1].to(self.device),
                 sampler=self._sampler(sampling),
                 generator=torch_generator(seed, "sample/tokens", i),
+                decoding=self.decoding,
             )
             for i in range(len(fps))
         ]
@@ -128,8 +140,9 @@ class AutoregressiveWorld(World):
         """Pixels in [-1, 1], latent frame by latent frame, each as soon as its last token is drawn.
 
         First those of the given ``frames`` (n = 1 + ratio·k), then the future up to ``num_frames``;
-        they are those of `predict`, but that given frames come back decoded. Raises ValueError for
-        frame counts that do not fit.
+        they are those of `predict`, but that given frames come back decoded. Beyond ``net.grid``
+        they come window by window, in memory that does not grow. Raises ValueError for frame
+        counts that do not fit.
         """
         facts, model = self.facts, self.model
         num_frames = facts.num_frames if num_frames is None else num_frames
@@ -137,36 +150,36 @@ class AutoregressiveWorld(World):
             raise ValueError("num_frames: missing: the weights do not say it, so give it")
         total = int(facts.temporal.latent_frames(num_frames))
         given = self.tokenizer.encode_indices(frames[None].to(self.device))
-        count = self._count(given, total)
+        model.windows(given.shape[1], total, self.decoding)
         decoder = self.tokenizer.stream_decoder()
         yield self._decoded(decoder, given)
         text = self.embed([prompt])
-        context = model.context(text) if text is not None else model.no_text(1)
-        tokens = stream_tokens(
-            model.net,
-            model.sequence(given),
-            count,
-            self._sampler(sampling or Sampling()),
-            context=context,
+        made = model.stream(
+            given,
+            total,
+            text=None if text is None else text.to(self.device),
+            sampler=self._sampler(sampling or Sampling()),
             generator=torch_generator(seed, "sample/tokens", 0),
+            decoding=self.decoding,
         )
-        rows, columns = model.config.grid[1:]
-        frame: list[Tensor] = []
-        for token in tokens:
-            frame.append(token)
-            if len(frame) == rows * columns:
-                yield self._decoded(decoder, torch.stack(frame, 1).view(1, 1, rows, columns))
-                frame = []
+        for frame in made:
+            yield self._decoded(decoder, frame[:, None])
         decoder.finish()
 
-    def _count(self, given: Int[Tensor, "1 k y x"], total: int) -> int:
-        left = total - given.shape[1]
-        if left < 1 or total > self.model.config.grid[0]:
-            raise ValueError(
-                f"num_frames: {total} latent frames, {given.shape[1]} of them given: must be more "
-                f"than those and at most {self.model.config.grid[0]}, the first of net.grid"
-            )
-        return left * self.model.config.frame_tokens
+    def decode_with(
+        self, *, precision: str = "fp32", native: bool = False, keep: int | None = None
+    ) -> None:
+        # The value is checked there.
+        self.decoding = DecodingConfig(
+            precision=cast("Precision", precision), native=native, keep=keep
+        )
+
+    def notes(self, num_frames: int, given: int) -> dict[str, Any]:
+        """How tokens were decoded, and the windows of a video longer than one."""
+        total = int(self.facts.temporal.latent_frames(num_frames))
+        windows = self.model.windows(given, total, self.decoding)
+        decoding = {"precision": self.decoding.precision, "native": self.decoding.native}
+        return {"decoding": decoding, **described(windows, self.model.config.grid[0])}
 
     def _decoded(self, decoder: Any, indices: Int[Tensor, "1 k y x"]) -> Float[Tensor, "c t h w"]:
         codes = self.tokenizer.codes(indices.int())

@@ -25,6 +25,9 @@ class GenerateConfig:
     top_k: int | None = None
     top_p: float | None = None
     fps: float | None = None
+    precision: str = "fp32"
+    native: bool = False
+    keep: int | None = None
     overlap: int | None = None
     condition_sigmas: tuple[float, ...] | None = None
     statistics: str | None = None
@@ -39,7 +42,7 @@ class GenerateConfig:
             if isinstance(self.prompts, str) or self.prompt is not None:
                 raise ValueError("prompts: must be a list, and stand without prompt")
             object.__setattr__(self, "prompts", tuple(str(prompt) for prompt in self.prompts))
-        for name in ("num_frames", "num_steps", "top_k"):
+        for name in ("num_frames", "num_steps", "top_k", "keep"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}={value}: must be a whole number, at least 1")

@@ -15,13 +15,15 @@ from torch import Tensor
 from openwfm.diffusion import DiffusionWorldModel, load_world_model
 from openwfm.diffusion.config import SamplerConfig
 from openwfm.files import read_json, sha256_file
+from openwfm.posttraining import CONTROLS
 from openwfm.randomness import derive_seed
 from openwfm.shapes import LatentFrames
 from openwfm.text import TextEncoder, embed_prompts, text_encoder
 from openwfm.tokenizer import VideoTokenizer, load_tokenizer
 from openwfm.weights import CONFIG, TENSORS
+from openwfm.world.generation import TOKEN_SAMPLING, Sampling, WorldFacts
 from openwfm.world.long import Chunk, Chunking, chain, one_pass, plan_chunks
-from openwfm.world.world import TOKEN_SAMPLING, Sampling, World, WorldFacts
+from openwfm.world.world import World
 
 
 class DiffusionWorld(World):
@@ -34,7 +36,7 @@ class DiffusionWorld(World):
 
     @classmethod
     def read(cls, folder: Path, *, device: torch.device | str = "cpu") -> DiffusionWorld:
-        model = load_world_model(folder).to(device).requires_grad_(False)
+        model = load_world_model(folder, CONTROLS).to(device).requires_grad_(False)
         tokenizer = load_tokenizer(folder / "tokenizer").to(device).eval().requires_grad_(False)
         config = model.conditioner.config
         data = read_json(folder / CONFIG).get("data") or {}

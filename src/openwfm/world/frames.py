@@ -14,7 +14,7 @@ from openwfm.shapes import Temporal
 from openwfm.video import fit_size, from_uint8, read_video
 
 if TYPE_CHECKING:
-    from openwfm.world.world import WorldFacts
+    from openwfm.world.generation import WorldFacts
 
 
 def condition_latents(

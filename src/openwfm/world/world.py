@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +13,12 @@ from torch import Tensor
 
 from openwfm.files import read_json
 from openwfm.provenance import code_state, package_versions
-from openwfm.shapes import Temporal
 from openwfm.tokenizer import VideoTokenizer
-from openwfm.video import to_uint8, write_video
 from openwfm.weights import CONFIG, TENSORS
 from openwfm.world.frames import condition_pixels
+from openwfm.world.generation import Generation, Provenance, Sampling, WorldFacts
 from openwfm.world.long import Chunk, Chunking, chunk_facts, chunk_prompts
-
-Provenance = dict[str, Any]
-TOKEN_SAMPLING = ("temperature", "top_k", "top_p")  # fields of `Sampling` for autoregression
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generation:
-    """A generated video ``c t h w`` in [-1, 1] and what made it.
-
-    The first ``provenance["condition"]["frames"]`` frames are the given ones, not generated.
-    ``guardrails`` is None: no guardrail has looked at it.
-    """
-
-    video: Float[Tensor, "c t h w"]
-    fps: float
-    provenance: Provenance
-    guardrails: None = None
-
-    def save(self, path: Path | str) -> None:
-        """An mp4 that carries its provenance (`openwfm.video.read_provenance`)."""
-        write_video(path, to_uint8(self.video), self.fps, self.provenance)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """Overrides of how a world samples; None keeps what its weights say.
-
-    The first two and the last are for diffusion, the others for autoregression.
-    """
-
-    guidance: float | None = None
-    num_steps: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    chunking: Chunking | None = None
-
-    def __post_init__(self) -> None:
-        if self.guidance is not None and self.guidance < 0:
-            raise ValueError(f"guidance={self.guidance}: must not be negative (0 is off)")
-        if self.num_steps is not None and self.num_steps < 1:
-            raise ValueError(f"num_steps={self.num_steps}: must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldFacts:
-    """What a world was trained for. ``size``, ``num_frames`` and ``fps`` are None where
-    the weights do not say.
-    ``max_condition`` counts latent frames; ``size`` is rows, columns.
-    """
-
-    temporal: Temporal
-    max_condition: int
-    needs_frames: bool
-    weights_sha256: dict[str, str]
-    size: tuple[int, int] | None = None
-    num_frames: int | None = None
-    fps: float | None = None
-    reads_text: bool = True
+from openwfm.world.session import Session
 
 
 class World(ABC):
@@ -151,6 +91,41 @@ class World(ABC):
     @abstractmethod
     def settings(self, sampling: Sampling) -> dict[str, Any]:
         """The sampler's values, overrides applied."""
+
+    def session(
+        self,
+        frames: Float[Tensor, "b c n h w"],
+        *,
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+    ) -> Session:
+        """A session that begins with ``frames`` (see `beginning`), a row for each.
+
+        Raises ValueError for a world that takes no actions, and for frames that do not fit.
+        """
+        raise ValueError("session: this world takes no actions")
+
+    def beginning(self, source: Tensor | Path | str) -> Float[Tensor, "c n h w"]:
+        """The last frames of a video or picture, as many and as large as a session begins with."""
+        temporal = self.facts.temporal
+        room = self.facts.num_frames or temporal.frames(self.facts.max_condition + 1)
+        frames, _ = condition_pixels(source, int(room), self.facts)
+        assert frames is not None
+        return frames
+
+    def decode_with(
+        self, *, precision: str = "fp32", native: bool = False, keep: int | None = None
+    ) -> None:
+        """How an autoregressive world decodes (`DecodingConfig`); others take the defaults only."""
+        if (precision, native, keep) != ("fp32", False, None):
+            raise ValueError(
+                f"precision={precision}, native={native}, keep={keep}: only for autoregressive "
+                "worlds"
+            )
+
+    def notes(self, num_frames: int, given: int) -> Provenance:
+        """What else provenance says of a video with ``given`` latent frames of condition."""
+        return {}
 
     @staticmethod
     def load(path: Path | str, *, device: torch.device | str = "cpu") -> World:
@@ -241,6 +216,7 @@ class World(ABC):
             chunks=chunk_facts(chunks, chunking or Chunking()),
             condition=source,
             sampler=self.settings(sampling),
+            **self.notes(num_frames, source.get("latent_frames", 0)),
         )
         return Generation(video=video, fps=fps, provenance=provenance)
 

@@ -24,10 +24,11 @@ from openwfm.diffusion.distillation.objective import (
     steps_at,
 )
 from openwfm.diffusion.dit import DiT
-from openwfm.diffusion.model import DiffusionWorldModel, StepDraws, load_world_model
+from openwfm.diffusion.model import DiffusionWorldModel, StepDraws
 from openwfm.diffusion.module import DiffusionModule
 from openwfm.diffusion.noise import frame_factor
 from openwfm.diffusion.precondition import Denoise, denoise
+from openwfm.diffusion.published import load_world_model
 from openwfm.diffusion.sampler import guided
 from openwfm.files import read_json
 from openwfm.nn.decay import Groups

@@ -1,0 +1,10 @@
+"""Post-training: camera, action, instruction and driving worlds, and adapters. Ports are filled,
+no network is forked (arXiv 2501.03575, section 6)."""
+
+from openwfm.posttraining.action import ActionControl
+from openwfm.posttraining.camera import CameraControl
+
+# Kinds of control that a published world may have.
+CONTROLS = {kind.kind: kind.read for kind in (ActionControl, CameraControl)}
+
+__all__ = ["CONTROLS", "ActionControl", "CameraControl"]
