@@ -22,7 +22,7 @@ WORLD_MODEL := $(if $(SCRATCH),trainer.max_steps=1000,\
   model.weights=experiments/002_nano_video2world/weights \
   model.optimizer.lr=2.0e-4 trainer.max_steps=300 trainer.val_check_interval=100)
 
-.PHONY: help setup world test check bench lerobot notebooks dup clean experiment-001 experiment-002 experiment-005
+.PHONY: help setup world test check bench lerobot notebooks dup clean experiment-001 experiment-002 experiment-005 experiment-006
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -86,6 +86,13 @@ experiment-005: data/groups/index.json ## the nano text2world model, and how oft
 	$(OPENWFM) train experiment=005_nano_text2world run=runs/005 num_threads=1 \
 	  data.config.shards=data/groups
 	$(OPENWFM) evaluate run=runs/005 condition_latents=0 num_clips=256
+
+experiment-006: data/shards/index.json data/table/index.json ## the few-step student of 002 again, and its table
+	$(OPENWFM) train experiment=006_nano_few_steps run=runs/006 data.config.shards=[data/shards,data/table]
+	$(BIN)/python experiments/006_nano_few_steps/compare.py data/shards \
+	  experiments/002_nano_video2world/weights runs/006/weights out=runs/006/evaluation
+	$(BIN)/python experiments/006_nano_few_steps/long_video.py data/shards \
+	  experiments/002_nano_video2world/weights out=runs/006/long split=val clips=32
 
 test: setup ## the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

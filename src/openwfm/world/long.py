@@ -39,12 +39,14 @@ class Chunking:
 
     ``overlap`` counts the latent frames that a chunk is given; None is as many as the world was
     trained for. ``condition_sigmas`` are the noise levels put on them, of the second chunk on; the
-    last is repeated (0.2, then 0.5, in the released code). The first chunk keeps that of the
-    sampler. ``statistics`` is ``absolute`` or ``relative``, see the module.
+    last is repeated. Empty is the sampler's ``condition_sigma``, which the first chunk always has:
+    the released code takes 0.2, then 0.5, with which the nano world of experiment 002 is 0.36 dB
+    worse 33 to 48 frames on (experiment 006). ``statistics`` is ``absolute`` or ``relative``, see
+    the module.
     """
 
     overlap: LatentFrames | int | None = None
-    condition_sigmas: tuple[float, ...] = (0.2, 0.5)
+    condition_sigmas: tuple[float, ...] = ()
     statistics: str = "absolute"
 
     def __post_init__(self) -> None:
@@ -53,12 +55,13 @@ class Chunking:
                 raise ValueError(f"overlap={self.overlap}: must be a whole number of latent frames")
             object.__setattr__(self, "overlap", LatentFrames(int(self.overlap)))
         sigmas = self.condition_sigmas
-        sigmas = tuple(sigmas) if isinstance(sigmas, list | tuple) else ()
-        if not sigmas or not all(isinstance(s, int | float) and 0 < s < 1e4 for s in sigmas):
+        if not isinstance(sigmas, list | tuple) or not all(
+            isinstance(sigma, int | float) and 0 < sigma < 1e4 for sigma in sigmas
+        ):
             raise ValueError(
                 f"condition_sigmas={self.condition_sigmas}: must be a list of positive numbers"
             )
-        object.__setattr__(self, "condition_sigmas", sigmas)
+        object.__setattr__(self, "condition_sigmas", tuple(sigmas))
         if self.statistics not in STATISTICS:
             raise ValueError(
                 f"statistics={self.statistics}: must be one of {', '.join(STATISTICS)}"
@@ -78,9 +81,9 @@ class Chunk:
 
     def sigma(self, chunking: Chunking) -> float | None:
         """Noise on what it is given; None: the sampler's."""
-        if not self.number:
-            return None
         sigmas = chunking.condition_sigmas
+        if not self.number or not sigmas:
+            return None
         return sigmas[min(self.number, len(sigmas)) - 1]
 
     def columns(self, chunking: Chunking) -> LatentFrames:
