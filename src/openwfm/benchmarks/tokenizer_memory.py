@@ -33,8 +33,8 @@ def peak_of_tiles(
 
     Asserts that both give the same pixels.
     """
-    whole_mib, whole_seconds, whole = _apart(decode_in_tiles, config, clip, None)
-    tiled_mib, tiled_seconds, tiled = _apart(decode_in_tiles, config, clip, tile)
+    whole_mib, whole_seconds, whole = apart(decode_in_tiles, config, clip, None)
+    tiled_mib, tiled_seconds, tiled = apart(decode_in_tiles, config, clip, tile)
     difference = float((tiled - whole).abs().max() / whole.abs().max())
     assert difference <= TOLERANCE, f"{clip} in tiles of {tile} differs by {difference:.1e}"
     return {
