@@ -76,6 +76,8 @@ class DiffusionModule(L.LightningModule):
                 conditioner=self.conditioner_config,
                 sampler=self.sampler_config,
             )
+        if self._codes is not None:
+            _embed_codes(model, self._codes.module)
         if self.weights is not None:
             _start_from(model, self.weights)
         self.model = model
@@ -241,6 +243,18 @@ class DiffusionModule(L.LightningModule):
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.world_model.state_dict()
+
+
+@torch.no_grad()
+def _embed_codes(model: DiffusionWorldModel, tokenizer: VideoTokenizer) -> None:
+    """Start from what a token is: its code, in the first channels. The release starts from zero,
+    but also from a network that paints already; here a thousand embeddings would be learnt one by
+    one."""
+    assert model.net.codes is not None
+    table = model.net.codes.embedding.weight
+    codes = tokenizer.codes(torch.arange(len(table), dtype=torch.int32)[None, None, None])
+    known = codes[0].flatten(1).T[:, : table.shape[1]]
+    table[:, : known.shape[1]] = known
 
 
 def _start_from(model: DiffusionWorldModel, folder: str) -> None:
