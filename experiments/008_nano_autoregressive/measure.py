@@ -1,9 +1,10 @@
 """Held-out clips: tokens and pixels of the future, beside copying; and what speculation saves.
 
 python experiments/008_nano_autoregressive/measure.py RUN SHARDS out=FOLDER [clips=128]
+python experiments/008_nano_autoregressive/measure.py RUN SHARDS out=FOLDER what=speculation
 
-Writes evaluation.json, clips.csv and strip.png into FOLDER. RUN has weights, with Medusa heads or
-without.
+The first writes tokens.json, evaluation.json, clips.csv and strip.png into FOLDER; the second, of
+weights with Medusa heads, speculation.json.
 """
 
 from __future__ import annotations
@@ -74,8 +75,10 @@ def speculation(world: AutoregressiveWorld, clips: DrawnClips) -> dict[str, Any]
     drafters: dict[str, Drafter] = {"previous frame": PreviousFrame(model.config.frame_tokens)}
     if model.medusa is not None:
         drafters["medusa"] = model.drafter()
-    prompts = []
+    prompts: list[Tensor] = []
     for batch in clips:
+        if len(prompts) >= TIMED:
+            break
         prompts += list(world.tokenizer.encode_indices(batch.video)[:, :2].long())
     found: dict[str, Any] = {}
     for name, sampler in (
@@ -140,7 +143,23 @@ def main(arguments: list[str]) -> None:
     clips = DrawnClips(
         data, "test", num_clips=int(given.get("clips", 128)), batch_size=16, seed=SEED
     )
+    if given.get("what") == "speculation":
+        found = speculation(world, clips)
+        write_json(
+            out / "speculation.json",
+            {"weights_sha256": sha256_file(weights / TENSORS), "samplers": found},
+        )
+        for name, part in found.items():
+            for drafter, facts in part.items():
+                print(name, drafter, {k: v for k, v in facts.items() if k != "acceptance"})
+        return
     tokens = evaluate_tokens(world.model, world.tokenizer, clips, seed=SEED)
+    write_json(
+        out / "tokens.json",
+        {"weights_sha256": sha256_file(weights / TENSORS), **tokens.to_json()},
+    )
+    for name, part in (*tokens.rows.items(), *tokens.differences.items()):
+        print(name, {m: f"{i.mean:.3f} [{i.low:.3f}, {i.high:.3f}]" for m, i in part.items()})
     reports = {
         name: evaluate_futures(world, clips, FuturesConfig(seed=SEED, sampling=sampling))
         for name, sampling in SAMPLINGS.items()
@@ -155,10 +174,8 @@ def main(arguments: list[str]) -> None:
             "kind": "autoregressive",
             "weights_sha256": sha256_file(weights / TENSORS),
             "data_manifest_sha256": data.manifest_sha256,
-            "tokens": tokens.to_json(),
             "entropy": tokens.entropy.tolist(),
             "futures": {name: report.to_json() for name, report in reports.items()},
-            "speculation": speculation(world, clips),
         },
     )
     rows = [
@@ -167,8 +184,6 @@ def main(arguments: list[str]) -> None:
         for video in (example.real, example.made)
     ]
     write_png(out / "strip.png", stack_rows(rows))
-    for name, part in (*tokens.rows.items(), *tokens.differences.items()):
-        print(name, {m: f"{i.mean:.3f} [{i.low:.3f}, {i.high:.3f}]" for m, i in part.items()})
     for name, report in reports.items():
         for row, part in (*report.rows.items(), *report.differences.items()):
             shown = {m: f"{i.mean:.2f} [{i.low:.2f}, {i.high:.2f}]" for m, i in part.items()}

@@ -19,7 +19,7 @@ from openwfm.diffusion import load_world_model
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.decoder import cut, decode_codes, ramps
 from openwfm.diffusion.module import DiffusionModule
-from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
+from openwfm.tokenizer import TokenizerConfig, VideoTokenizer, load_tokenizer
 from openwfm.weights import plain, save_weights
 
 NET = DiTConfig(
@@ -136,6 +136,17 @@ def test_tokens_of_a_coarser_grid_are_resized_but_not_cached(folders):
     assert torch.isfinite(module._loss(item, module.raw_latents(item), draws)[0])
     with pytest.raises(ValueError, match="a cache takes one grid"):
         module.encode_latents(item.video)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_embeddings_begin_as_the_codes(folders, channels):
+    module = build(folders, net=replace(NET, code_channels=channels))
+    table = module.world_model.net.codes.embedding.weight
+    tokenizer = load_tokenizer(folders["codes"])
+    for token in range(16):
+        code = tokenizer.codes(torch.full((1, 1, 1, 1), token, dtype=torch.int32)).flatten()
+        torch.testing.assert_close(table[token, :2].detach(), code[:channels])
+    assert not table[:, 2:].any()
 
 
 def test_dropped_tokens_are_token_zero(folders):

@@ -87,6 +87,8 @@ class DiffusionModule(L.LightningModule):
                 sampler=self.sampler_config,
                 control=self.control.build(self.net_config.width) if self.control else None,
             )
+        if self._codes is not None:
+            _embed_codes(model, self._codes.module)
         if self.weights is not None:
             start_from(model, self.weights, resize=self.resize)
         model.net.checkpoint_blocks = self.checkpoint_blocks
@@ -273,3 +275,15 @@ class DiffusionModule(L.LightningModule):
 
     def export_tensors(self) -> dict[str, Tensor]:
         return self.world_model.state_dict()
+
+
+@torch.no_grad()
+def _embed_codes(model: DiffusionWorldModel, tokenizer: VideoTokenizer) -> None:
+    """Start from what a token is: its code, in the first channels. The release starts from zero,
+    but also from a network that paints already; here a thousand embeddings would be learnt one by
+    one."""
+    assert model.net.codes is not None
+    table = model.net.codes.embedding.weight
+    codes = tokenizer.codes(torch.arange(len(table), dtype=torch.int32)[None, None, None])
+    known = codes[0].flatten(1).T[:, : table.shape[1]]
+    table[:, : known.shape[1]] = known
