@@ -102,7 +102,7 @@ def converted(source: Path, out: Path, form: str = "openwfm", **changes: Any) ->
 
 
 def noise_of(model: DiffusionWorldModel, purpose: str, seed: int = 3) -> Tensor:
-    return model._noise(seed, f"sample/{purpose}", 1, (4, LATENT, ROWS // 8, ROWS // 8))
+    return model.noise(seed, f"sample/{purpose}", 1, (4, LATENT, ROWS // 8, ROWS // 8))
 
 
 def ours(

@@ -163,6 +163,9 @@ class _Module:
 
     def configure_model(self) -> None: ...
 
+    def encode_latents(self, video: Tensor) -> Tensor:
+        raise AssertionError("there is no cache to fill")
+
     def set_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
         self.statistics = mean, std
 
