@@ -121,8 +121,8 @@ class EdmConfig:
     sigma_data: float = 0.5
     p_mean: float = 0.0
     p_std: float = 1.0
-    image_p_mean: float | None = None
-    image_p_std: float | None = None
+    image_p_mean: float | None = added(None)
+    image_p_std: float | None = added(None)
     learned_uncertainty: bool = True
     scale_by_frames: bool = False
     loss_scale: float = 1.0

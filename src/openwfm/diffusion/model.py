@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,9 +21,6 @@ from openwfm.diffusion.precondition import c_noise, denoise
 from openwfm.diffusion.runtime import Runtime
 from openwfm.diffusion.sampler import guided, sample, solver_sigmas
 from openwfm.randomness import torch_generator
-
-# Fields of EdmConfig that weights published before them do without.
-YOUNGER_FIELDS: Mapping[str, Any] = {"image_p_mean": None, "image_p_std": None}
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class DiffusionModule(L.LightningModule):
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.resize, self.checkpoint_blocks = resize, checkpoint_blocks
-        self.resize, self.control, self.frame_by_frame = resize, control, frame_by_frame
+        self.control, self.frame_by_frame = control, frame_by_frame
         self.model: DiffusionWorldModel | None = None
         self._frozen = FrozenTokenizer(tokenizer)
         self._codes = None if codes is None else FrozenTokenizer(codes)

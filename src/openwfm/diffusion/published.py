@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
 from openwfm.diffusion.control import ControlReader, read_control
-from openwfm.diffusion.model import YOUNGER_FIELDS, DiffusionWorldModel
+from openwfm.diffusion.model import DiffusionWorldModel
 from openwfm.weights import load_strict, read_fields, read_weights
 
 
@@ -32,10 +31,9 @@ def load_world_model(
     model = DiffusionWorldModel(
         net=net,
         control=read_control(config.get("control"), net.width, source, controls or {}),
-        objective=read_fields(EdmConfig, {**YOUNGER_FIELDS, **config["objective"]}, source),
+        objective=read_fields(EdmConfig, config["objective"], source),
         conditioner=read_fields(ConditionerConfig, config["conditioner"], source),
-        # fields younger than the weights have their defaults
-        sampler=read_fields(SamplerConfig, asdict(SamplerConfig()) | config["sampler"], source),
+        sampler=read_fields(SamplerConfig, config["sampler"], source),
     )
     for name in ("latent_mean", "latent_std"):
         if name not in tensors:
