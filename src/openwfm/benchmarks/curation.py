@@ -42,14 +42,15 @@ TITLES = {
 @dataclass(frozen=True, kw_only=True)
 class CurationBenchConfig:
     """``num_takes`` are filmed and curated ``repeats`` times by each engine, by turns; memory is
-    compared between a video of ``minutes`` and one ``longer`` times as long. ``parts``: of
-    `PARTS`, what is measured."""
+    compared between a video of ``minutes`` and one ``longer`` times as long, both of ``fps``.
+    ``parts``: of `PARTS`, what is measured."""
 
     num_takes: int = 12
     repeats: int = 3
     workers: int = 2
     minutes: float = 0.5
     longer: int = 6
+    fps: float = 24.0
     ray: bool = True
     seed: int = 0
     parts: tuple[str, ...] = PARTS
@@ -58,8 +59,9 @@ class CurationBenchConfig:
         for name in ("num_takes", "repeats", "workers", "longer"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        if not self.minutes > 0:
-            raise ValueError(f"minutes={self.minutes}: must be above 0")
+        for name in ("minutes", "fps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or set(self.parts) - set(PARTS):
             raise ValueError(f"parts={list(self.parts)}: must be some of {', '.join(PARTS)}")
@@ -81,7 +83,7 @@ def bench_curation(
         tables = _engine_tables(config, one, root) if "engines" in config.parts else {}
         if "memory" in config.parts:
             lengths = (config.minutes, config.minutes * config.longer)
-            tables["memory"] = [_memory(one, root, minutes) for minutes in lengths]
+            tables["memory"] = [_memory(one, root, minutes, config.fps) for minutes in lengths]
         return tables
 
 
@@ -203,20 +205,21 @@ def _stages(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _memory(curation: CurationConfig, root: Path, minutes: float) -> dict[str, Any]:
+def _memory(curation: CurationConfig, root: Path, minutes: float, fps: float) -> dict[str, Any]:
     """Peak of one process that curates one long video, the takes one after the other."""
     folder = root / f"long-{minutes:g}"
-    frames = write_long(Path(curation.source), folder / "long.mp4", minutes)
+    frames = write_long(Path(curation.source), folder / "long.mp4", minutes, fps)
     run = _alone(measure, replace(curation, source=str(folder), out=str(root / f"out-{minutes:g}")))
     return {
         "minutes": minutes,
         "frames": frames,
         "clips": run["clips"],
+        "seconds": run["seconds"],
         "peak_mib": run["peak_mib"],
     }
 
 
-def write_long(raw: Path, out: Path, minutes: float, fps: float = 24.0) -> int:
+def write_long(raw: Path, out: Path, minutes: float, fps: float) -> int:
     """One video of ``minutes``, of the frames of all videos in ``raw``, over and over."""
     total = round(minutes * 60 * fps)
     write_chunks(out, islice(_endless(sorted(raw.glob("*.mp4"))), total), fps)
