@@ -111,6 +111,11 @@ class Layer(nn.Module):
         self.mlp_norm = nn.RMSNorm(width, eps=epsilon)
         self.mlp = GatedMLP(width, config.hidden)
 
+    def norms(self) -> list[nn.RMSNorm]:
+        """Of attention, of the MLP, and of cross-attention where there is one."""
+        cross = getattr(self, "cross_norm", None)
+        return [self.attention_norm, self.mlp_norm] + ([] if cross is None else [cross])
+
     def forward(
         self,
         x: Float[Tensor, "b n d"],
