@@ -66,7 +66,7 @@ class DiffusionModule(L.LightningModule):
         frozen: str | None = None,
     ) -> None:
         super().__init__()
-        if lora is not None and weights is None:
+        if lora and weights is None:
             raise ValueError("model.lora: must come with model.weights, the base that it adapts")
         self.net_config, self.objective, self.sampler_config = net, objective, sampler
         self.conditioner_config = conditioner
@@ -74,7 +74,7 @@ class DiffusionModule(L.LightningModule):
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.resize, self.checkpoint_blocks = resize, checkpoint_blocks
         self.control, self.frame_by_frame = control, frame_by_frame
-        self.lora, self.frozen = lora, frozen
+        self.lora, self.frozen = lora or None, frozen  # an empty group is none
         self.model: DiffusionWorldModel | None = None
         self._frozen = FrozenTokenizer(tokenizer)
         self._codes = None if codes is None else FrozenTokenizer(codes)
