@@ -1,6 +1,6 @@
 """A probe that reads the gripper's place, its opening and "done" out of a picture of the arm.
 
-python experiments/010_nano_action/probe.py SHARDS WEIGHTS out=FOLDER [steps=600] [every=3]
+python experiments/010_nano_action/probe.py SHARDS WEIGHTS out=FOLDER [steps=1200] [every=2]
 
 WEIGHTS is a world whose tokenizer half of the pictures go through. Writes the probe and
 errors.json: mean errors on the test split, of real pictures and of those through the tokenizer.
@@ -33,9 +33,10 @@ from openwfm.world import World
 ASKED = (*TASKS, *(f"{colour} block" for colour in COLOURS))
 
 
-def main(shards: str, weights: str, *, out: str, steps: int = 600, every: int = 3) -> None:
+def main(shards: str, weights: str, *, out: str, steps: int = 1200, every: int = 2) -> None:
     world = World.load(weights)
     data = ShardDataModule(config=DataConfig(shards=shards))
+    torch.set_num_threads(1)
     videos, truths, _ = pictures(data, "train", every)
     mean, std = truths.values.mean(0), truths.values.std(0)
     config = ProbeConfig(

@@ -34,6 +34,7 @@ class ProbeConfig:
     asked: tuple[str, ...] = ()
     size: tuple[int, int] = (64, 64)
     width: int = 24
+    points: int = 32
 
     def __post_init__(self) -> None:
         for name in ("values", "mean", "std", "flags", "asked", "size"):
@@ -42,8 +43,8 @@ class ProbeConfig:
             raise ValueError("probe: values, mean, std: must be of one length, 1 or more")
         if not min(self.std) > 0:
             raise ValueError(f"probe.std={self.std}: must be positive")
-        if any(side % 8 or side < 8 for side in self.size):
-            raise ValueError(f"probe.size={self.size}: must be multiples of 8")
+        if any(side % 4 or side < 8 for side in self.size):
+            raise ValueError(f"probe.size={self.size}: must be multiples of 4")
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,30 @@ class Truths:
 
 
 class Probe(nn.Module):
+    """Finds ``points`` in a picture (spatial softmax: Levine et al., arXiv 1504.00702, section 5)
+    and computes all else from where they are and how clearly they are seen.
+
+    Without the softmax, a layer over all places learned the scenes by heart: on unseen ones its
+    error was twice that of training.
+    """
+
     def __init__(self, config: ProbeConfig) -> None:
         super().__init__()
         self.config = config
-        width, (rows, columns) = config.width, config.size
+        width, points = config.width, config.points
         self.convolutions = nn.Sequential(
             nn.Conv2d(3, width, 5, stride=2, padding=2),
             nn.GELU(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
             nn.GELU(),
-            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
             nn.GELU(),
+            nn.Conv2d(2 * width, points, 3, padding=1),
         )
-        flat = 2 * width * (rows // 8) * (columns // 8)
-        self.hidden = nn.Linear(flat, 192)
+        rows, columns = (torch.linspace(-1, 1, side // 4) for side in config.size)
+        self.register_buffer("places", torch.cartesian_prod(rows, columns), persistent=False)
+        self.places: Tensor
+        self.hidden = nn.Sequential(nn.Linear(3 * points, 192), nn.GELU(), nn.Linear(192, 192))
         self.values = nn.Sequential(nn.GELU(), nn.Linear(192, len(config.values)))
         self.flags = nn.Sequential(
             nn.GELU(), nn.Linear(192 + len(config.asked), 96), nn.GELU(),
@@ -80,7 +91,10 @@ class Probe(nn.Module):
         self, frames: Float[Tensor, "n 3 h w"], asked: Float[Tensor, "n c"] | None = None
     ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n m"]]:
         """Values in standard deviations, and logits of flags (none without ``asked``)."""
-        hidden = self.hidden(self.convolutions(frames).flatten(1))
+        maps = self.convolutions(frames).flatten(2)
+        weights = maps.softmax(-1)
+        where, clear = (weights @ self.places).flatten(1), (weights * maps).sum(-1)
+        hidden = self.hidden(torch.cat((where, 0.1 * clear), dim=1))
         if self.flags is None or asked is None:
             return self.values(hidden), hidden.new_zeros(len(frames), 0)
         return self.values(hidden), self.flags(torch.cat((hidden, asked), dim=1))
