@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -85,6 +86,21 @@ class ControlConfig(Protocol):
     dropout: float
 
     def build(self, width: int) -> Control: ...
+
+
+class Adaptation(Protocol):
+    """How a network learns through a few tensors beside its own (`openwfm.posttraining.lora`)."""
+
+    def adapt(self, network: nn.Module, generator: torch.Generator) -> None:
+        """Add them in place; ``network`` computes what it did, and nothing else of it learns."""
+
+    def merged(self, network: nn.Module) -> nn.Module:
+        """A copy that computes the same with the layers that it had before."""
+
+    def learned(self, network: nn.Module) -> dict[str, Tensor]:
+        """What, with the base, is the whole."""
+
+    def export_config(self) -> dict[str, Any]: ...
 
 
 # (values of `Control.export_config`, width of the network) -> the control.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -15,15 +16,18 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
-from openwfm.diffusion.control import ControlConfig, Controls
+from openwfm.diffusion.control import Adaptation, ControlConfig, Controls
 from openwfm.diffusion.decoder import decode_codes
 from openwfm.diffusion.frames import decode_frames, encode_frames
 from openwfm.diffusion.model import DiffusionWorldModel, StepDraws
 from openwfm.diffusion.stages import start_from
+from openwfm.files import sha256_file
 from openwfm.nn.decay import Groups, decay_groups
+from openwfm.nn.freeze import freeze
 from openwfm.randomness import derive_seed, fingerprint, torch_generator
 from openwfm.tokenizer import VideoTokenizer
 from openwfm.tokenizer.frozen import FrozenTokenizer
+from openwfm.weights import TENSORS
 
 
 class DiffusionModule(L.LightningModule):
@@ -34,6 +38,8 @@ class DiffusionModule(L.LightningModule):
     the size of clips (`openwfm.diffusion.stages`); it may lack the ``control``. Latent statistics
     must be set before fit (``set_latent_statistics``) or come with ``weights`` or a checkpoint.
     ``frame_by_frame`` encodes every frame as a picture, for worlds that move a frame at a time.
+    ``lora`` trains adapters of ``weights``, which are published merged and as a small file beside;
+    parameters whose name matches ``frozen`` (a regular expression) do not learn.
 
     ``codes`` is the folder of a discrete tokenizer: the model then learns to decode its tokens, to
     latents of ``tokenizer``, and a cache holds its codes behind the latents.
@@ -56,14 +62,19 @@ class DiffusionModule(L.LightningModule):
         frame_by_frame: bool = False,
         seed: int,
         codes: str | None = None,
+        lora: Adaptation | None = None,
+        frozen: str | None = None,
     ) -> None:
         super().__init__()
+        if lora and weights is None:
+            raise ValueError("model.lora: must come with model.weights, the base that it adapts")
         self.net_config, self.objective, self.sampler_config = net, objective, sampler
         self.conditioner_config = conditioner
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.resize, self.checkpoint_blocks = resize, checkpoint_blocks
         self.control, self.frame_by_frame = control, frame_by_frame
+        self.lora, self.frozen = lora or None, frozen  # an empty group is none
         self.model: DiffusionWorldModel | None = None
         self._frozen = FrozenTokenizer(tokenizer)
         self._codes = None if codes is None else FrozenTokenizer(codes)
@@ -91,6 +102,10 @@ class DiffusionModule(L.LightningModule):
             _embed_codes(model, self._codes.module)
         if self.weights is not None:
             start_from(model, self.weights, resize=self.resize)
+        if self.lora is not None:
+            self.lora.adapt(model, torch_generator(self.seed, "adapters"))
+        if self.frozen is not None:
+            freeze(model, self.frozen)
         model.net.checkpoint_blocks = self.checkpoint_blocks
         self.model = model
 
@@ -236,7 +251,7 @@ class DiffusionModule(L.LightningModule):
                 "plain_decoder": plain.clamp(-1, 1),
                 "diffusion_decoder": self.tokenizer.decode(made).clamp(-1, 1),
             }
-        generated = self.world_model.generate_latents(
+        generated = self._plain_model().generate_latents(
             condition=latents[:, :, :count] if count else None,
             size=(latents.shape[3], latents.shape[4]),
             num_latent_frames=latents.shape[2],
@@ -274,7 +289,24 @@ class DiffusionModule(L.LightningModule):
         return config
 
     def export_tensors(self) -> dict[str, Tensor]:
-        return self.world_model.state_dict()
+        return self._plain_model().state_dict()
+
+    def export_adapter(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """What was learned beside the base, and of which base; None where all was."""
+        if self.lora is None or self.weights is None:
+            return None
+        base = sha256_file(Path(self.weights) / TENSORS)
+        config = {**self.export_config(), "kind": "adapter", "base_sha256": base}
+        config["lora"] = self.lora.export_config()
+        return config, self.lora.learned(self.world_model)
+
+    def _plain_model(self) -> DiffusionWorldModel:
+        """What sampling and publishing take: adapters merged into a copy."""
+        if self.lora is None:
+            return self.world_model
+        merged = self.lora.merged(self.world_model)
+        assert isinstance(merged, DiffusionWorldModel)
+        return merged
 
 
 @torch.no_grad()

@@ -2,9 +2,12 @@
 no network is forked (arXiv 2501.03575, section 6)."""
 
 from openwfm.posttraining.action import ActionControl
+from openwfm.posttraining.action_tokens import ActionTokens
 from openwfm.posttraining.camera import CameraControl
 
 # Kinds of control that a published world may have.
 CONTROLS = {kind.kind: kind.read for kind in (ActionControl, CameraControl)}
+# And an autoregressive one.
+CONTEXTS = {ActionTokens.kind: ActionTokens.read}
 
-__all__ = ["CONTROLS", "ActionControl", "CameraControl"]
+__all__ = ["CONTEXTS", "CONTROLS", "ActionControl", "ActionTokens", "CameraControl"]

@@ -15,6 +15,7 @@ class GenerateConfig:
     run: str
     out: str
     frames: str | None = None
+    actions: str | None = None
     prompt: str | None = None
     prompts: tuple[str, ...] | None = None
     num_frames: int | None = None

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openwfm.data.members import ActionTrack
 from openwfm.files import read_json
 from openwfm.provenance import code_state, package_versions
 from openwfm.tokenizer import VideoTokenizer
@@ -105,6 +106,10 @@ class World(ABC):
         """
         raise ValueError("session: this world takes no actions")
 
+    def acted(self, actions: ActionTrack | Path | str) -> World:
+        """This world while these actions are done. Raises ValueError for one that takes none."""
+        raise ValueError("actions: this world takes none; leave them out")
+
     def beginning(self, source: Tensor | Path | str) -> Float[Tensor, "c n h w"]:
         """The last frames of a video or picture, as many and as large as a session begins with."""
         temporal = self.facts.temporal
@@ -168,6 +173,7 @@ class World(ABC):
         top_p: float | None = None,
         fps: float | None = None,
         chunking: Chunking | None = None,
+        actions: ActionTrack | Path | str | None = None,
         progress: bool = False,
     ) -> Generation:
         """A video that continues ``frames`` (pixels in [-1, 1], a video file or a picture).
@@ -180,8 +186,16 @@ class World(ABC):
         A diffusion world makes videos longer than training's in chunks (`openwfm.world.long`);
         ``prompts`` are then one a chunk, the last one for the rest, and ``chunking`` says how.
 
+        ``actions`` are those of an action world: a track, or its file (npz, json).
+
         Raises ValueError naming the argument that does not fit.
         """
+        if actions is not None:
+            return self.acted(actions).generate(
+                frames=frames, prompt=prompt, prompts=prompts, num_frames=num_frames, seed=seed,
+                guidance=guidance, num_steps=num_steps, temperature=temperature, top_k=top_k,
+                top_p=top_p, fps=fps, chunking=chunking, progress=progress,
+            )  # fmt: skip
         num_frames = _default("num_frames", num_frames, self.facts.num_frames)
         self.facts.temporal.latent_frames(num_frames)
         sampling = Sampling(
