@@ -36,6 +36,7 @@ def main(config: DictConfig) -> int:
         top_p=request.top_p,
         fps=request.fps,
         chunking=request.chunking,
+        camera=request.camera,
         progress=True,
     )
     generation.save(request.out)

@@ -8,7 +8,7 @@ is the one it was. Controls live in `openwfm.posttraining`; this is the contract
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
@@ -38,6 +38,14 @@ class Controls:
             action=batch.action,
             size=size,
         )
+
+    def rows(self, index: Sequence[int] | Tensor) -> Controls:
+        """Those of some samples, in that order."""
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            changed[field.name] = value[index] if isinstance(value, Tensor) else value
+        return Controls(**changed)
 
 
 @dataclass(frozen=True, kw_only=True)

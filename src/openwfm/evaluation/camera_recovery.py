@@ -53,7 +53,7 @@ class Tracks:
 
 def follow(frames: UInt8[np.ndarray, "t h w 3"]) -> Tracks:
     """Points of a grid in every `HOP`-th frame, followed to both ends of the clip."""
-    cv2 = require("cv2", extra="curation")
+    cv2 = require("cv2", extra="cameras")
     grey = [_enlarged(cv2, frame) for frame in frames]
     height, width = grey[0].shape
     half = SPACING / 2
@@ -107,8 +107,10 @@ def recover_path(
     *,
     every: int = 2,
     seed: int = 0,
+    mapping: bool = True,
 ) -> RecoveredPath:
-    """``intrinsics`` in pixels of ``frames``; ``every`` how many frames apart the mapped ones are.
+    """``intrinsics`` in pixels of ``frames``; ``every`` how many frames apart the mapped ones are;
+    without ``mapping`` there are turns only.
 
     The same clip and ``seed`` give the same path.
     """
@@ -125,9 +127,9 @@ def recover_path(
     hops = tuple(range(0, len(frames), HOP))
     chosen = tuple(range(0, len(frames), every))
     turns = _chain(pycolmap, camera, tracks, hops, seed)
-    found = _mapped(pycolmap, camera, tracks, chosen, seed)
+    found = _mapped(pycolmap, camera, tracks, chosen, seed) if mapping else {}
     seen = tuple(sorted(found))
-    enough = len(seen) >= 0.75 * len(chosen)
+    enough = mapping and len(seen) >= 0.75 * len(chosen)
     poses = np.stack([found[index] for index in seen]) if enough else None
     return RecoveredPath(hops=hops, turns=turns, frames=seen if enough else (), poses=poses)
 
@@ -172,7 +174,7 @@ def _mapped(
         options = pycolmap.IncrementalPipelineOptions(
             num_threads=1, random_seed=seed, multiple_models=False, extract_colors=False,
             ba_refine_focal_length=False, ba_refine_principal_point=False,
-            ba_refine_extra_params=False, min_model_size=3,
+            ba_refine_extra_params=False, min_model_size=3, max_runtime_seconds=6,
         )  # fmt: skip
         options.mapper.init_min_tri_angle = 1.5
         options.mapper.init_min_num_inliers = 40
