@@ -23,12 +23,13 @@ Grid = tuple[int, int, int]  # latent frames, rows, columns
 @dataclass(frozen=True, kw_only=True)
 class Controls:
     """What steers a batch; None where nothing does. ``size`` is (rows, columns) of the pixels that
-    ``intrinsics`` are for."""
+    ``intrinsics`` are for. What is ``dropped`` steers nothing, as at times in training."""
 
     intrinsics: Float[Tensor, "b t 3 3"] | None = None
     camera_to_world: Float[Tensor, "b t 4 4"] | None = None
     action: Float[Tensor, "b s a"] | None = None
     size: tuple[int, int] | None = None
+    dropped: bool = False
 
     @classmethod
     def of(cls, batch: VideoBatch, size: tuple[int, int]) -> Controls:

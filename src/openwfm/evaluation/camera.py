@@ -82,12 +82,16 @@ def evaluate_camera(
         order = (torch.arange(len(batch)) + 1) % len(batch)
         paths = {REAL: controls, CEILING: controls, WORLD: controls, OTHER: controls.rows(order)}
         made = {REAL: video, CEILING: world.reconstruct(video)}
-        once = {"seed": derive_seed(seed, "camera", number), "sampling": sampling}
-        for name in (WORLD, OTHER):
-            made[name] = _film(world.along(paths[name]), batch, **once)
-        made[BLIND], paths[BLIND] = _film(_Blind.of(world, controls), batch, **once), controls
-        if base is not None:
-            made[BASE], paths[BASE] = _film(base, batch, **once), controls
+        blind = replace(controls, dropped=True)
+        films_of: dict[str, World] = {
+            WORLD: world.along(controls),
+            OTHER: world.along(paths[OTHER]),
+            BLIND: world.along(blind),
+            **({} if base is None else {BASE: base}),
+        }
+        for name, filmed in films_of.items():
+            made[name] = _film(filmed, batch, derive_seed(seed, "camera", number), sampling)
+            paths.setdefault(name, controls)
         scores.keys += batch.key
         losses.keys += batch.key
         for name, clips in made.items():
@@ -117,7 +121,7 @@ def _controls(batch: VideoBatch) -> Controls:
     return Controls.of(batch, (int(batch.video.shape[-2]), int(batch.video.shape[-1])))
 
 
-def _film(world: World, batch: VideoBatch, *, seed: int, sampling: Sampling) -> Tensor:
+def _film(world: World, batch: VideoBatch, seed: int, sampling: Sampling) -> Tensor:
     assert batch.video is not None
     return world.predict(
         batch.video[:, :, :1],
@@ -127,35 +131,6 @@ def _film(world: World, batch: VideoBatch, *, seed: int, sampling: Sampling) -> 
         seed=seed,
         sampling=sampling,
     )
-
-
-class _Blind(CameraWorld):
-    """Rays are zero, as where training dropped the control."""
-
-    @classmethod
-    def of(cls, world: CameraWorld, path: Controls) -> CameraWorld:
-        model = world.model
-        assert model.control is not None
-
-        class Nothing(torch.nn.Module):
-            channels, config = model.control.channels, model.control.config
-
-            def forward(self, controls: Controls, grid: Any) -> Any:
-                ports = model.control(controls, grid)  # type: ignore[misc]
-                keep = torch.zeros(len(ports.channels), dtype=torch.bool)
-                return ports.kept(keep)
-
-        blind = _shallow(model)
-        blind.control = Nothing()  # type: ignore[assignment]
-        return CameraWorld(blind, world.tokenizer, world.facts).along(path)
-
-
-def _shallow(model: DiffusionWorldModel) -> DiffusionWorldModel:
-    """The same weights in another object, whose parts can be exchanged."""
-    other = model.__class__.__new__(model.__class__)
-    other.__dict__ = dict(model.__dict__)
-    other._modules = dict(model._modules)
-    return other
 
 
 def read_errors(
