@@ -1,4 +1,4 @@
-"""A tiny camera world: paths in, films out, sessions, and what is said about paths that are none."""
+"""A tiny camera world: paths in, films out, sessions, and what is said of paths that are none."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from openwfm.cli import main
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.control import Controls
+from openwfm.diffusion.model import DiffusionWorldModel
 from openwfm.diffusion.stages import widened
 from openwfm.evaluation.camera import WRONG, clip_losses
 from openwfm.posttraining.camera import CameraConfig
@@ -30,10 +31,20 @@ from tests.world.test_action_world import TOKENIZER, tokenizer
 PATH = given_path("forward*8 turn_left*8", (32, 32))
 
 
+def base() -> DiffusionWorldModel:
+    made = model(None)
+    teach(made)
+    return made.requires_grad_(False)
+
+
 def world(trained: bool = True) -> CameraWorld:
+    """Trained, or as it starts from `base`."""
     made = model(CameraConfig(path_length=None).build(32), extra_channels=6)
+    tensors = dict(base().state_dict())
+    tensors["net.patch_in.weight"] = widened(tensors["net.patch_in.weight"], made.net.config, 6)
+    made.load_state_dict(tensors)
     if trained:
-        teach(made)
+        teach(made, seed=2)
     facts = WorldFacts(
         temporal=Temporal(ratio=8), max_condition=1, needs_frames=True, weights_sha256={},
         size=(32, 32), num_frames=17, fps=12.0,
@@ -64,14 +75,7 @@ def test_a_film_follows_its_path_and_begins_with_the_picture() -> None:
 
 def test_before_training_it_is_the_base_bit_for_bit() -> None:
     made = world(trained=False)
-    base = model(None)
-    teach(base)
-    tensors = dict(base.state_dict())
-    tensors["net.patch_in.weight"] = widened(
-        tensors["net.patch_in.weight"], made.model.net.config, 6
-    )
-    made.model.load_state_dict(tensors)
-    plain_world = DiffusionWorld(base, made.tokenizer, made.facts)
+    plain_world = DiffusionWorld(base(), made.tokenizer, made.facts)
     assert torch.equal(predict(made.along(PATH), picture()), predict(plain_world, picture()))
 
 
@@ -123,7 +127,7 @@ def test_a_session_steps_forks_and_does_not_know_its_batch() -> None:
     assert float((fork.step(-action) - session.step(action)).abs().max()) > 1e-4
 
 
-@pytest.fixture()
+@pytest.fixture
 def run(tmp_path: Path) -> Path:
     made, weights = world(), tmp_path / "run" / "weights"
     config = made.model.export_config()
