@@ -1,10 +1,11 @@
 """The path of the camera that took a clip, read out of its frames by pycolmap.
 
-Pictures of nano worlds are too small for feature descriptors: corners are followed from frame to
-frame instead (Lucas and Kanade 1981, forwards and backwards), and what pycolmap gets are those
-tracks with known intrinsics. From there it is structure from motion as usual: two-view geometries,
-then incremental mapping. A camera that only turns cannot be mapped; its turns are read from
-two-view geometries, chained along the clip.
+Pictures of nano worlds are too small and too soft for feature descriptors, and points that are
+followed one by one get lost in them. So points of a grid go along with dense optical flow (Kroeger
+et al. 2016, inverse search) between every fourth frame, and pycolmap gets those tracks with known
+intrinsics. From there it is structure from motion as usual: two-view geometries, then incremental
+mapping. A camera that only turns cannot be mapped; its turns are read from two-view geometries,
+chained along the clip.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from jaxtyping import Float, UInt8
 from openwfm.extras import require
 
 ENLARGE = 4  # pixels are a fraction of one wide in what is followed
-SPACING = 8  # enlarged pixels between the points that are followed
-AGREE = 1.0  # enlarged pixels between a point and where it comes back to
-TEXTURE = 1e-3  # the smaller eigenvalue below which a point is not followed
+SPACING = 12  # enlarged pixels between the points that are followed
+AGREE = 8.0  # enlarged pixels between a point and where it comes back to
+ERROR = 2.0  # enlarged pixels from an epipolar line that are no outlier
 LEAST = 24  # points that two pictures must share
-HOP = 4  # frames between the pictures whose turns are chained
+HOP = 4  # frames between the pictures that are used
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecoveredPath:
     """``turns`` camera-to-world ``n 3 3`` of the frames ``hops``, seen from the first frame, None
     where two pictures share too little; ``poses`` ``m 4 4`` of ``frames``, in axes and unit of the
-    reconstruction's own, None where there is none of at least three quarters of the frames."""
+    reconstruction's own, None where there is none of at least three quarters of the ``hops``."""
 
     hops: tuple[int, ...]
     turns: Float[np.ndarray, "n 3 3"] | None
@@ -46,31 +47,37 @@ class Tracks:
     places: Float[np.ndarray, "t p 2"]
 
     def shared(self, i: int, j: int) -> np.ndarray:
-        """Indices of the points that both frames show."""
+        """Indices of the points that both pictures show."""
         seen = np.isfinite(self.places[..., 0])
         return np.flatnonzero(seen[i] & seen[j])
 
 
-def follow(frames: UInt8[np.ndarray, "t h w 3"]) -> Tracks:
-    """Points of a grid in every `HOP`-th frame, followed to both ends of the clip."""
+def follow(pictures: UInt8[np.ndarray, "t h w 3"]) -> Tracks:
+    """Points of a grid in every picture, carried to both ends of the row."""
     cv2 = require("cv2", extra="cameras")
-    grey = [_enlarged(cv2, frame) for frame in frames]
+    grey = [_enlarged(cv2, picture) for picture in pictures]
     height, width = grey[0].shape
-    half = SPACING / 2
+    half, last = SPACING / 2, len(grey) - 1
     grid = np.stack(
         np.meshgrid(np.arange(half, width, SPACING), np.arange(half, height, SPACING)), axis=-1
     ).reshape(-1, 2)
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flows = {
+        (i, i + step): search.calc(grey[i], grey[i + step], None)
+        for i in range(len(grey))
+        for step in (1, -1)
+        if 0 <= i + step <= last
+    }
     parts = []
-    for seed in range(0, len(grey), HOP):
-        texture = cv2.cornerMinEigenVal(grey[seed], 3 * ENLARGE)
-        kept = grid[texture[grid[:, 1].astype(int), grid[:, 0].astype(int)] > TEXTURE]
-        places = np.full((len(grey), len(kept), 2), np.nan, dtype=np.float32)
-        places[seed] = kept
+    for seed in range(len(grey)):
+        places = np.full((len(grey), len(grid), 2), np.nan)
+        places[seed] = grid
         for step in (1, -1):
             here = seed
-            while 0 <= here + step < len(grey):
-                places[here + step] = _follow(cv2, grey[here], grey[here + step], places[here])
-                here += step
+            while 0 <= here + step <= last:
+                there = here + step
+                places[there] = _carried(cv2, places[here], flows[here, there], flows[there, here])
+                here = there
         parts.append(places)
     return Tracks(places=np.concatenate(parts, axis=1))
 
@@ -81,36 +88,31 @@ def _enlarged(cv2: Any, frame: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC))
 
 
-def _follow(cv2: Any, here: np.ndarray, there: np.ndarray, places: np.ndarray) -> np.ndarray:
-    found = np.full_like(places, np.nan)
-    alive = np.flatnonzero(np.isfinite(places[:, 0]))
-    if not len(alive):
-        return found
-    options = {
-        "winSize": (7 * ENLARGE, 7 * ENLARGE),
-        "maxLevel": 3,
-        "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01),
-    }
-    start = places[alive, None].astype(np.float32)
-    moved, ok, _ = cv2.calcOpticalFlowPyrLK(here, there, start, None, **options)
-    back, back_ok, _ = cv2.calcOpticalFlowPyrLK(there, here, moved, None, **options)
-    inside = (moved >= 0).all(-1) & (moved < here.shape[::-1]).all(-1)
-    near = np.linalg.norm(back - start, axis=-1) < AGREE
-    good = (ok.astype(bool) & back_ok.astype(bool) & inside & near)[:, 0]
-    found[alive[good]] = moved[good, 0]
-    return found
+def _carried(cv2: Any, places: np.ndarray, flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """``places`` after ``flow``; NaN for those outside, or that ``back`` does not bring back."""
+    moved = places + _sampled(cv2, flow, places)
+    away = np.linalg.norm(moved + _sampled(cv2, back, moved) - places, axis=1)
+    inside = (moved >= 0).all(1) & (moved <= np.array(flow.shape[1::-1]) - 1).all(1)
+    moved[~(inside & (away < AGREE))] = np.nan
+    return moved
+
+
+def _sampled(cv2: Any, flow: np.ndarray, places: np.ndarray) -> np.ndarray:
+    x, y = (
+        np.nan_to_num(places[:, axis : axis + 1], nan=-1e6).astype(np.float32) for axis in (0, 1)
+    )
+    found = cv2.remap(flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found)[:, 0]
 
 
 def recover_path(
     frames: UInt8[np.ndarray, "t h w 3"],
     intrinsics: Float[np.ndarray, "3 3"],
     *,
-    every: int = 2,
     seed: int = 0,
     mapping: bool = True,
 ) -> RecoveredPath:
-    """``intrinsics`` in pixels of ``frames``; ``every`` how many frames apart the mapped ones are;
-    without ``mapping`` there are turns only.
+    """``intrinsics`` in pixels of ``frames``; without ``mapping`` there are turns only.
 
     The same clip and ``seed`` give the same path.
     """
@@ -123,15 +125,17 @@ def recover_path(
         model="PINHOLE", width=width, height=height, params=[ENLARGE * value for value in focal]
     )
     camera.has_prior_focal_length = True
-    tracks = follow(frames)
     hops = tuple(range(0, len(frames), HOP))
-    chosen = tuple(range(0, len(frames), every))
-    turns = _chain(pycolmap, camera, tracks, hops, seed)
-    found = _mapped(pycolmap, camera, tracks, chosen, seed) if mapping else {}
-    seen = tuple(sorted(found))
-    enough = mapping and len(seen) >= 0.75 * len(chosen)
-    poses = np.stack([found[index] for index in seen]) if enough else None
-    return RecoveredPath(hops=hops, turns=turns, frames=seen if enough else (), poses=poses)
+    tracks = follow(frames[list(hops)])
+    turns = _chain(pycolmap, camera, tracks, seed)
+    found = _mapped(pycolmap, camera, tracks, seed) if mapping else {}
+    seen = sorted(found) if len(found) >= 0.75 * len(hops) else []
+    return RecoveredPath(
+        hops=hops,
+        turns=turns,
+        frames=tuple(hops[index] for index in seen),
+        poses=np.stack([found[index] for index in seen]) if seen else None,
+    )
 
 
 def _pair(
@@ -142,7 +146,8 @@ def _pair(
     if len(points) < LEAST:
         return None
     options = pycolmap.TwoViewGeometryOptions(compute_relative_pose=pose, detect_watermark=False)
-    options.ransac.max_error = 1.0 * ENLARGE / 2
+    options.ransac.max_error = ERROR
+    options.ransac.max_num_trials = 2000
     options.ransac.random_seed = seed
     matches = np.stack([np.arange(len(points))] * 2, axis=1).astype(np.uint32)
     places = [tracks.places[frame, points].astype(np.float64) for frame in (i, j)]
@@ -151,12 +156,10 @@ def _pair(
     )
 
 
-def _chain(
-    pycolmap: Any, camera: Any, tracks: Tracks, hops: tuple[int, ...], seed: int
-) -> np.ndarray | None:
+def _chain(pycolmap: Any, camera: Any, tracks: Tracks, seed: int) -> np.ndarray | None:
     turns = [np.eye(3)]
-    for i, j in zip(hops, hops[1:], strict=False):
-        geometry = _pair(pycolmap, camera, tracks, i, j, seed, pose=True)
+    for i in range(len(tracks.places) - 1):
+        geometry = _pair(pycolmap, camera, tracks, i, i + 1, seed, pose=True)
         if geometry is None or geometry.cam2_from_cam1 is None:
             return None
         turn = geometry.cam2_from_cam1.rotation.matrix()
@@ -164,13 +167,11 @@ def _chain(
     return np.stack(turns)
 
 
-def _mapped(
-    pycolmap: Any, camera: Any, tracks: Tracks, chosen: tuple[int, ...], seed: int
-) -> dict[int, np.ndarray]:
-    """Camera-to-world ``4 4`` of the frames of the largest model."""
+def _mapped(pycolmap: Any, camera: Any, tracks: Tracks, seed: int) -> dict[int, np.ndarray]:
+    """Camera-to-world ``4 4`` of the pictures of the largest model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        _write_database(pycolmap, path, camera, tracks, chosen, seed)
+        _write_database(pycolmap, path, camera, tracks, seed)
         options = pycolmap.IncrementalPipelineOptions(
             num_threads=1, random_seed=seed, multiple_models=False, extract_colors=False,
             ba_refine_focal_length=False, ba_refine_principal_point=False,
@@ -195,17 +196,16 @@ def _mapped(
         return found
 
 
-def _write_database(
-    pycolmap: Any, path: Path, camera: Any, tracks: Tracks, chosen: tuple[int, ...], seed: int
-) -> None:
+def _write_database(pycolmap: Any, path: Path, camera: Any, tracks: Tracks, seed: int) -> None:
     database = pycolmap.Database.open(path / "db")
     number = database.write_camera(camera)
     camera.camera_id = number
     rig = pycolmap.Rig()
     rig.add_ref_sensor(camera.sensor_id)
     rig.rig_id = database.write_rig(rig)
+    count = len(tracks.places)
     rank, images = {}, {}
-    for index in chosen:
+    for index in range(count):
         seen = np.flatnonzero(np.isfinite(tracks.places[index, :, 0]))
         image = pycolmap.Image(name=str(index), camera_id=number)
         image.image_id = images[index] = database.write_image(image)
@@ -217,8 +217,8 @@ def _write_database(
         where = np.full(tracks.places.shape[1], -1)
         where[seen] = np.arange(len(seen))
         rank[index] = where
-    for a, i in enumerate(chosen):
-        for j in chosen[a + 1 :]:
+    for i in range(count):
+        for j in range(i + 1, count):
             geometry = _pair(pycolmap, camera, tracks, i, j, seed)
             if geometry is None:
                 continue
