@@ -1,7 +1,7 @@
 """Camera paths read back out of a camera world's films, and the price of a wrong camera.
 
 python experiments/014_nano_camera/measure.py RUN SHARDS[,SHARDS] out=FOLDER [base=WEIGHTS]
-[clips=48] [data_seed=0]
+[clips=48] [mapping=1]
 
 Writes evaluation.json, clips.csv and strip.png into FOLDER.
 """
@@ -26,7 +26,7 @@ BATCH, SEED, FRAMES = 8, 0, 17
 MOVES = ("turn_left*16", "turn_right*16", "forward*16", "back*16")
 
 
-def main(run: str, shards: str, *, out: str, base: str | None, clips: int) -> None:
+def main(run: str, shards: str, *, out: str, base: str | None, clips: int, mapping: bool) -> None:
     world = World.load(run)
     assert isinstance(world, CameraWorld)
     config = DataConfig(
@@ -39,7 +39,12 @@ def main(run: str, shards: str, *, out: str, base: str | None, clips: int) -> No
         if len(batches) * BATCH >= clips:
             break
     report = evaluate_camera(
-        world, batches, base=None if base is None else World.load(base), seed=SEED, progress=True
+        world,
+        batches,
+        base=None if base is None else World.load(base),
+        seed=SEED,
+        mapping=mapping,
+        progress=True,
     )
     write_json(Path(out) / "evaluation.json", report.to_json())
     report.scores.write_csv(Path(out) / "clips.csv")
@@ -66,4 +71,10 @@ def pictures(world: CameraWorld, video: torch.Tensor) -> torch.Tensor:
 if __name__ == "__main__":
     plain = [a for a in sys.argv[1:] if "=" not in a]
     named = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a)
-    main(*plain, out=named["out"], base=named.get("base"), clips=int(named.get("clips", 48)))
+    main(
+        *plain,
+        out=named["out"],
+        base=named.get("base"),
+        clips=int(named.get("clips", 48)),
+        mapping=named.get("mapping", "1") == "1",
+    )

@@ -24,7 +24,7 @@ ENLARGE = 4  # pixels are a fraction of one wide in what is followed
 SPACING = 12  # enlarged pixels between the points that are followed
 AGREE = 8.0  # enlarged pixels between a point and where it comes back to
 ERROR = 2.0  # enlarged pixels from an epipolar line that are no outlier
-LEAST = 24  # points that two pictures must share
+LEAST, MOST = 24, 400  # points that two pictures must share, and that are used of them
 HOP = 4  # frames between the pictures that are used
 
 
@@ -47,9 +47,10 @@ class Tracks:
     places: Float[np.ndarray, "t p 2"]
 
     def shared(self, i: int, j: int) -> np.ndarray:
-        """Indices of the points that both pictures show."""
+        """Indices of points that both pictures show; evenly `MOST` of them where there are more."""
         seen = np.isfinite(self.places[..., 0])
-        return np.flatnonzero(seen[i] & seen[j])
+        points = np.flatnonzero(seen[i] & seen[j])
+        return points[:: max(1, -(-len(points) // MOST))]
 
 
 def follow(pictures: UInt8[np.ndarray, "t h w 3"]) -> Tracks:
@@ -147,7 +148,7 @@ def _pair(
         return None
     options = pycolmap.TwoViewGeometryOptions(compute_relative_pose=pose, detect_watermark=False)
     options.ransac.max_error = ERROR
-    options.ransac.max_num_trials = 2000
+    options.ransac.max_num_trials = 1000
     options.ransac.random_seed = seed
     matches = np.stack([np.arange(len(points))] * 2, axis=1).astype(np.uint32)
     places = [tracks.places[frame, points].astype(np.float64) for frame in (i, j)]
