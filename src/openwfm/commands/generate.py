@@ -37,6 +37,7 @@ def main(config: DictConfig) -> int:
         fps=request.fps,
         chunking=request.chunking,
         actions=request.actions,
+        camera=request.camera,
         progress=True,
     )
     generation.save(request.out)

@@ -8,7 +8,7 @@ is the one it was. Controls live in `openwfm.posttraining`; this is the contract
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
@@ -24,12 +24,13 @@ Grid = tuple[int, int, int]  # latent frames, rows, columns
 @dataclass(frozen=True, kw_only=True)
 class Controls:
     """What steers a batch; None where nothing does. ``size`` is (rows, columns) of the pixels that
-    ``intrinsics`` are for."""
+    ``intrinsics`` are for. What is ``dropped`` steers nothing, as at times in training."""
 
     intrinsics: Float[Tensor, "b t 3 3"] | None = None
     camera_to_world: Float[Tensor, "b t 4 4"] | None = None
     action: Float[Tensor, "b s a"] | None = None
     size: tuple[int, int] | None = None
+    dropped: bool = False
 
     @classmethod
     def of(cls, batch: VideoBatch, size: tuple[int, int]) -> Controls:
@@ -39,6 +40,14 @@ class Controls:
             action=batch.action,
             size=size,
         )
+
+    def rows(self, index: Sequence[int] | Tensor) -> Controls:
+        """Those of some samples, in that order."""
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            changed[field.name] = value[index] if isinstance(value, Tensor) else value
+        return Controls(**changed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,7 +188,7 @@ class DiffusionWorldModel(nn.Module):
         if controls is None:
             raise ValueError(f"controls: missing: this world needs control={self.control.kind}")
         ports: Ports = self.control(controls, (shape[2], shape[3], shape[4]))
-        return ports
+        return ports.kept(torch.zeros(shape[0], dtype=torch.bool)) if controls.dropped else ports
 
     @torch.no_grad()
     def generate_latents(

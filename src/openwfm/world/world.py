@@ -13,6 +13,7 @@ from torch import Tensor
 
 from openwfm.data.members import ActionTrack
 from openwfm.files import read_json
+from openwfm.posttraining.camera_path import CameraPath, given_path
 from openwfm.provenance import code_state, package_versions
 from openwfm.tokenizer import VideoTokenizer
 from openwfm.weights import CONFIG, TENSORS
@@ -110,6 +111,10 @@ class World(ABC):
         """This world while these actions are done. Raises ValueError for one that takes none."""
         raise ValueError("actions: this world takes none; leave them out")
 
+    def along(self, camera: CameraPath) -> World:
+        """This world on a camera's path. Raises ValueError for a world that follows none."""
+        raise ValueError("camera: this world follows no camera path; leave it out")
+
     def beginning(self, source: Tensor | Path | str) -> Float[Tensor, "c n h w"]:
         """The last frames of a video or picture, as many and as large as a session begins with."""
         temporal = self.facts.temporal
@@ -174,6 +179,7 @@ class World(ABC):
         fps: float | None = None,
         chunking: Chunking | None = None,
         actions: ActionTrack | Path | str | None = None,
+        camera: CameraPath | Path | str | None = None,
         progress: bool = False,
     ) -> Generation:
         """A video that continues ``frames`` (pixels in [-1, 1], a video file or a picture).
@@ -187,6 +193,8 @@ class World(ABC):
         ``prompts`` are then one a chunk, the last one for the rest, and ``chunking`` says how.
 
         ``actions`` are those of an action world: a track, or its file (npz, json).
+        ``camera`` is the path of a camera world: a file, or moves (`camera_path.given_path`); it
+        has as many frames as the video.
 
         Raises ValueError naming the argument that does not fit.
         """
@@ -196,6 +204,16 @@ class World(ABC):
                 guidance=guidance, num_steps=num_steps, temperature=temperature, top_k=top_k,
                 top_p=top_p, fps=fps, chunking=chunking, progress=progress,
             )  # fmt: skip
+        if camera is not None:
+            path = given_path(camera, self.facts.size)
+            made = self.along(path).generate(
+                frames=frames, prompt=prompt, prompts=prompts,
+                num_frames=len(path) if num_frames is None else num_frames,
+                seed=seed, guidance=guidance, num_steps=num_steps, temperature=temperature,
+                top_k=top_k, top_p=top_p, fps=fps, chunking=chunking, progress=progress,
+            )  # fmt: skip
+            made.provenance["camera"] = path.facts()
+            return made
         num_frames = _default("num_frames", num_frames, self.facts.num_frames)
         self.facts.temporal.latent_frames(num_frames)
         sampling = Sampling(
