@@ -3,8 +3,9 @@ no network is forked (arXiv 2501.03575, section 6)."""
 
 from openwfm.posttraining.action import ActionControl
 from openwfm.posttraining.camera import CameraControl
+from openwfm.posttraining.driving import TrajectoryControl
 
 # Kinds of control that a published world may have.
-CONTROLS = {kind.kind: kind.read for kind in (ActionControl, CameraControl)}
+CONTROLS = {kind.kind: kind.read for kind in (ActionControl, CameraControl, TrajectoryControl)}
 
-__all__ = ["CONTROLS", "ActionControl", "CameraControl"]
+__all__ = ["CONTROLS", "ActionControl", "CameraControl", "TrajectoryControl"]
