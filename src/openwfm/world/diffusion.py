@@ -58,6 +58,10 @@ class DiffusionWorld(World):
             from openwfm.world.action import ActionWorld
 
             return ActionWorld.of(model, tokenizer, facts, folder)
+        if model.net.config.num_views > 1:
+            from openwfm.world.multiview import MultiViewWorld
+
+            return MultiViewWorld.of(model, tokenizer, facts, folder)
         return cls(model, tokenizer, facts)
 
     @cached_property

@@ -159,6 +159,7 @@ class World(ABC):
         frames: Float[Tensor, "c n h w"] | Path | str | None = None,
         prompt: str = "",
         prompts: Sequence[str] | None = None,
+        trajectory: Tensor | Path | str | None = None,
         num_frames: int | None = None,
         seed: int = 0,
         guidance: float | None = None,
@@ -179,9 +180,12 @@ class World(ABC):
 
         A diffusion world makes videos longer than training's in chunks (`openwfm.world.long`);
         ``prompts`` are then one a chunk, the last one for the rest, and ``chunking`` says how.
+        ``trajectory`` is for worlds of several views (`openwfm.world.multiview`).
 
         Raises ValueError naming the argument that does not fit.
         """
+        if trajectory is not None:
+            raise ValueError("trajectory: this world follows none")
         num_frames = _default("num_frames", num_frames, self.facts.num_frames)
         self.facts.temporal.latent_frames(num_frames)
         sampling = Sampling(
