@@ -41,8 +41,14 @@ NUM_PROBE = 128  # training clips of the probe, as the tokenizer keeps them
 def main(shards: str, joint: str, separate: str, *, out: str, clips: int, steps: int) -> None:
     data = ShardDataModule(
         config=DataConfig(
-            shards=shards, num_frames=FRAMES, window_stride=FRAMES, val_batch_size=BATCH,
-            views=VIEWS, truths=("trajectory",), text="required", text_tokens=64,
+            shards=shards,
+            num_frames=FRAMES,
+            window_stride=FRAMES,
+            val_batch_size=BATCH,
+            views=VIEWS,
+            truths=("trajectory",),
+            text="required",
+            text_tokens=64,
         )  # fmt: skip
     )
     worlds = {JOINT: World.load(joint), SEPARATE: World.load(separate)}
@@ -156,11 +162,19 @@ def fit_probe(data: ShardDataModule, world: World) -> tuple[EgoProbe, dict[str, 
     x, y = np.concatenate(features), np.concatenate(steps)
     half = len(x) // 2
     errors = {
-        ridge: float(np.abs(_predict(EgoProbe.fit(x[:half], y[:half], ridge), x[half:]) - y[half:])[:, 0].mean())
+        ridge: float(
+            np.abs(_predict(EgoProbe.fit(x[:half], y[:half], ridge), x[half:]) - y[half:])[
+                :, 0
+            ].mean()
+        )
         for ridge in (0.01, 0.1, 1.0)
     }
     best = min(errors, key=errors.get)
-    return EgoProbe.fit(x, y, best), {"clips": len(features), "ridge": best, "step_error_m": errors[best]}
+    return EgoProbe.fit(x, y, best), {
+        "clips": len(features),
+        "ridge": best,
+        "step_error_m": errors[best],
+    }
 
 
 def _predict(probe: EgoProbe, x: np.ndarray) -> np.ndarray:
@@ -169,7 +183,9 @@ def _predict(probe: EgoProbe, x: np.ndarray) -> np.ndarray:
 
 def report(out: Path, table, gaps, keys, fit, steps, worlds) -> None:  # type: ignore[no-untyped-def]
     rows = {n: {m: np.concatenate(v) for m, v in row.items()} for n, row in table.items()}
-    intervals = {n: {m: asdict(interval(v, keys)) for m, v in row.items()} for n, row in rows.items()}
+    intervals = {
+        n: {m: asdict(interval(v, keys)) for m, v in row.items()} for n, row in rows.items()
+    }
     for row in rows.values():  # distance to the real floor, clip by clip
         row["cse_from_real"] = row["cse"] - rows[REAL]["cse"]
         row["cse_from_tokenizer"] = row["cse"] - rows[CEILING]["cse"]
@@ -180,7 +196,9 @@ def report(out: Path, table, gaps, keys, fit, steps, worlds) -> None:  # type: i
     ]  # fmt: skip
     found = {name: asdict(value) for name, value in differences(rows, pairs, keys).items()}
     own = rows[OTHER]["from_own"] - rows[OTHER]["follow"]
-    found["other trajectory: from its own clip - from what was asked (m)"] = asdict(interval(own, keys))
+    found["other trajectory: from its own clip - from what was asked (m)"] = asdict(
+        interval(own, keys)
+    )
     obey = {n: asdict(interval(np.concatenate(v), keys)) for n, v in gaps.items()}
     settings = {"seed": SEED, "num_steps": steps, "clips": len(keys), "probe": fit}
     settings["sampler"] = worlds[JOINT].settings(Sampling(num_steps=steps))
@@ -190,13 +208,17 @@ def report(out: Path, table, gaps, keys, fit, steps, worlds) -> None:  # type: i
     )  # fmt: skip
     text = io.StringIO()
     writer = csv.writer(text)
-    columns = [(n, m) for n, row in rows.items() for m in row if not m.endswith(("real", "tokenizer"))]
+    columns = [
+        (n, m) for n, row in rows.items() for m in row if not m.endswith(("real", "tokenizer"))
+    ]
     writer.writerow(["clip", *(f"{n}/{m}" for n, m in columns)])
     for i, key in enumerate(keys):
         writer.writerow([key, *(f"{rows[n][m][i]:.4f}" for n, m in columns)])
     write_text(out / "clips.csv", text.getvalue())
     for name, row in intervals.items():
-        print(name, {m: f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in row.items()})
+        print(
+            name, {m: f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in row.items()}
+        )
     for name, v in {**found, **{f"obedience: {n}": v for n, v in obey.items()}}.items():
         print(f"{name}: {v['mean']:+.4f} [{v['low']:+.4f}, {v['high']:+.4f}]")
 

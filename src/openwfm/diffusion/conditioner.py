@@ -255,8 +255,6 @@ class Conditioner:
         if given is None:
             return condition
         views = self.num_views
-        if given.shape[2] % views:
-            raise ValueError(f"condition: {given.shape[2]} latent frames: must be of {views} views")
         count, total = given.shape[2] // views, noise.shape[2] // views
         limit = min(self.config.max_frames, total - 1)
         if not 1 <= count <= limit:

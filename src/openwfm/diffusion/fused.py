@@ -145,9 +145,7 @@ def turned(
     return memory.to(parts.dtype)
 
 
-def _self_attention(
-    x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int, groups: int
-) -> Tensor:
+def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int, groups: int) -> Tensor:
     parts = project(x, qkv).unflatten(-1, (3, num_heads, -1))
     turn = turned(parts, *(rows(table, 0, len(x)) for table in rotary))
     q, k, v = (fold_views(part, groups) for part in turn)

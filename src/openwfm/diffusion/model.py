@@ -234,6 +234,11 @@ class DiffusionWorldModel(nn.Module):
                 f"condition: shape {tuple(condition.shape)}: must be (batch, {channels}, frames, "
                 "rows, columns)"
             )
+        views = self.net.config.num_views
+        if condition is not None and condition.shape[2] % views:
+            raise ValueError(
+                f"condition: {condition.shape[2]} frames: must be those of {views} views"
+            )
         given = None if condition is None else self.normalise(condition, start)
         filled = self.conditioner.sampling(
             given, augment, sampler.condition_sigma, text=text, fps=fps.to(noise.device)

@@ -91,8 +91,6 @@ class EgoProbe:
         return path_of(unit @ self.weights + self.offset)
 
 
-def following_error(
-    path: Float[np.ndarray, "s 2"], trajectory: Float[np.ndarray, "64 3"]
-) -> float:
+def following_error(path: Float[np.ndarray, "s 2"], trajectory: Float[np.ndarray, "64 3"]) -> float:
     """Mean distance in metres between a path and the points that were asked for."""
     return float(np.linalg.norm(path - trajectory[: len(path), :2], axis=1).mean())

@@ -150,7 +150,9 @@ class MultiViewWorld(DiffusionWorld):
         self.facts.temporal.latent_frames(num_frames)
         asked = list(prompts) if prompts is not None else [prompt] * len(self.views)
         if len(asked) != len(self.views):
-            raise ValueError(f"prompts: {len(asked)} of them: must be {len(self.views)}, one a view")
+            raise ValueError(
+                f"prompts: {len(asked)} of them: must be {len(self.views)}, one a view"
+            )
         sampling = Sampling(
             guidance=guidance, num_steps=num_steps, temperature=temperature, top_k=top_k,
             top_p=top_p,
