@@ -1,6 +1,7 @@
 """Six views of held-out drives: do they agree, and does the car follow its trajectory?
 
-python experiments/016_nano_driving/measure.py SHARDS JOINT SEPARATE out=FOLDER [clips=48] [steps=8]
+python experiments/016_nano_driving/measure.py SHARDS JOINT SEPARATE out=FOLDER
+       [clips=48] [steps=8] [batch=8] [probe=128]
 
 Writes evaluation.json, clips.csv and strip.png into FOLDER.
 """
@@ -31,20 +32,29 @@ from openwfm.video import stack_rows, strip, to_uint8, write_png
 from openwfm.world import Sampling, World
 from openwfm.world.multiview import MultiViewWorld, grid
 
-BATCH, SEED, FRAMES = 8, 0, 17
+SEED, FRAMES = 0, 17
 REAL, CEILING, CHANCE = "real", "real through the tokenizer", "views of different clips"
 JOINT, SEPARATE = "joint views", "separate views"
 OTHER = "joint views, trajectory of another clip"
-NUM_PROBE = 128  # training clips of the probe, as the tokenizer keeps them
 
 
-def main(shards: str, joint: str, separate: str, *, out: str, clips: int, steps: int) -> None:
+def main(
+    shards: str,
+    joint: str,
+    separate: str,
+    *,
+    out: str,
+    clips: int = 48,
+    steps: int = 8,
+    batch: int = 8,
+    probe: int = 128,
+) -> None:
     data = ShardDataModule(
         config=DataConfig(
             shards=shards,
             num_frames=FRAMES,
             window_stride=FRAMES,
-            val_batch_size=BATCH,
+            val_batch_size=batch,
             views=VIEWS,
             truths=("trajectory",),
             text="required",
@@ -53,7 +63,7 @@ def main(shards: str, joint: str, separate: str, *, out: str, clips: int, steps:
     )
     worlds = {JOINT: World.load(joint), SEPARATE: World.load(separate)}
     assert all(isinstance(world, MultiViewWorld) for world in worlds.values())
-    probe, fit = fit_probe(data, worlds[JOINT])
+    reader, fit = fit_probe(data, worlds[JOINT], probe)
     rig = rig_of(data)
     network = EfficientNetLite0()
     table: dict[str, dict[str, list[np.ndarray]]] = {}
@@ -61,32 +71,32 @@ def main(shards: str, joint: str, separate: str, *, out: str, clips: int, steps:
     keys: list[str] = []
     shown: list[Tensor] = []
     loaders = (data.test_dataloader(), data.val_dataloader())
-    for number, batch in enumerate(batch for loader in loaders for batch in loader):
+    for number, films in enumerate(part for loader in loaders for part in loader):
         if len(keys) >= clips:
             break
-        made = rows_of(worlds, batch, number, steps)
-        wrong = batch.trajectory.roll(1, 0)
+        made = rows_of(worlds, films, number, steps)
+        wrong = films.trajectory.roll(1, 0)
         for name, videos in made.items():
-            path = wrong if name == OTHER else batch.trajectory
+            path = wrong if name == OTHER else films.trajectory
             found = scores_of(
-                videos, real=batch.video, trajectory=path, rig=rig, probe=probe,
+                videos, real=films.video, trajectory=path, rig=rig, probe=reader,
                 features=network.distance if name not in (REAL, CHANCE, OTHER) else None,
             )  # fmt: skip
             if name == OTHER:  # how far from where the clip really went
-                films = [probe.path(pixels(video)) for video in videos]
+                paths = [reader.path(pixels(video)) for video in videos]
                 found["from_own"] = np.array(
                     [
                         np.linalg.norm(film - own[: len(film), :2].numpy(), axis=1).mean()
-                        for film, own in zip(films, batch.trajectory, strict=True)
+                        for film, own in zip(paths, films.trajectory, strict=True)
                     ]
                 )
             for metric, values in found.items():
                 table.setdefault(name, {}).setdefault(metric, []).append(values)
-        latents = worlds[JOINT].tokenizer.encode(batch.video.flatten(0, 1)).unflatten(0, (-1, 6))
+        latents = worlds[JOINT].tokenizer.encode(films.video.flatten(0, 1)).unflatten(0, (-1, 6))
         latents = latents.movedim(1, 2).flatten(2, 3)
         for name, model in models_of(worlds).items():
-            gaps.setdefault(name, []).append(obedience_gap(model, latents, batch, wrong, seed=SEED))
-        keys += batch.key
+            gaps.setdefault(name, []).append(obedience_gap(model, latents, films, wrong, seed=SEED))
+        keys += films.key
         if number == 0:
             order = (REAL, JOINT, SEPARATE)
             shown = [
@@ -147,11 +157,11 @@ def rig_of(data: ShardDataModule) -> Rig:
     )
 
 
-def fit_probe(data: ShardDataModule, world: World) -> tuple[EgoProbe, dict[str, float]]:
+def fit_probe(data: ShardDataModule, world: World, count: int) -> tuple[EgoProbe, dict[str, float]]:
     """On training clips through the tokenizer: what a perfect world would show."""
     dataset = data.dataset("train")
     features, steps = [], []
-    for row in range(0, len(dataset), max(1, len(dataset) // NUM_PROBE)):
+    for row in range(0, len(dataset), max(1, len(dataset) // count)):
         sample = dataset[row]
         read = data.index.read
         points = read_trajectory(read(sample.key, "trajectory.npz"))
@@ -204,7 +214,10 @@ def report(out: Path, table, gaps, keys, fit, steps, worlds) -> None:  # type: i
     settings["sampler"] = worlds[JOINT].settings(Sampling(num_steps=steps))
     write_json(
         out / "evaluation.json",
-        {"kind": "driving", "rows": intervals, "differences": found, "obedience": obey, "settings": settings},
+        {
+            "kind": "driving", "rows": intervals, "differences": found, "obedience": obey,
+            "settings": settings,
+        },
     )  # fmt: skip
     text = io.StringIO()
     writer = csv.writer(text)
@@ -226,7 +239,5 @@ def report(out: Path, table, gaps, keys, fit, steps, worlds) -> None:  # type: i
 if __name__ == "__main__":
     plain = [a for a in sys.argv[1:] if "=" not in a]
     named = dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a)
-    main(
-        *plain, out=named["out"], clips=int(named.get("clips", 48)),
-        steps=int(named.get("steps", 8)),
-    )  # fmt: skip
+    out = named.pop("out")
+    main(*plain, out=out, **{name: int(value) for name, value in named.items()})

@@ -143,8 +143,8 @@ def test_guidance_of_the_trajectory_alone(base: tuple[DiffusionWorldModel, Path]
     assert not torch.allclose(made(0.0), made(2.0), atol=1e-3)
     kept = fold_views(made(2.0), VIEWS)[:, :, :1]
     assert torch.allclose(kept, fold_views(given, VIEWS), atol=1e-5)
+    bare = model(SIX)
     with pytest.raises(ValueError, match="control_guidance=1"):
-        bare = model(SIX)
         bare.generate_latents(
             condition=given, num_latent_frames=FRAMES, text=text, fps=FPS, seed=0,
             sampler=replace(bare.sampler, control_guidance=1.0),

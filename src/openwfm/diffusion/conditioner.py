@@ -235,7 +235,8 @@ class Conditioner:
         fps: Float[Tensor, " b"],
         codes: Int[Tensor, "b f r c"] | None = None,
     ) -> Condition:
-        """``given`` normalised leading frames (of each view), to which ``noise`` of level ``sigma`` is added.
+        """``given`` normalised leading frames (of each view), to which ``noise`` of level ``sigma``
+        is added.
 
         Raises ValueError for more given frames than the model was trained with, or than the clip.
         """

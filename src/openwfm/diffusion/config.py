@@ -199,7 +199,8 @@ class SamplerConfig:
     ``grid`` says where the levels end (`openwfm.diffusion.sampler.solver_steps`); ``release`` is
     what the release with that solver does. ``guidance_interval`` are the lowest and the highest
     sigma at which guidance acts (null: all). ``control_guidance`` is the same for the control:
-    out + control_guidance·(out - out without control). ``condition_sigma`` is the noise put on given frames.
+    out + control_guidance·(out - out without control). ``condition_sigma`` is the noise put on
+    given frames.
     ``scheduler`` is a class of diffusers, for ``kind=diffusers``. ``cache`` above 0 predicts steps
     instead of computing them (`openwfm.diffusion.caching`), which changes the result; ``compile``
     compiles the blocks, which does not.

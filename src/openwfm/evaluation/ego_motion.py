@@ -20,10 +20,11 @@ def flow_features(views: Views) -> Float[np.ndarray, "s d"]:
     """Mean flow (DIS, Kroeger 2016) in cells of all views, for every step between frames."""
     import cv2
 
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     steps = []
     for video in views:
-        grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in video]
+        pictures = np.ascontiguousarray(video)
+        grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
         grey = [cv2.resize(frame, None, fx=2, fy=2) for frame in grey]
         flows = [dis.calc(a, b, None) for a, b in zip(grey, grey[1:], strict=False)]
         rows, columns = CELLS
@@ -48,7 +49,7 @@ def true_steps(
 
 
 def headings_of(camera_to_world: Float[np.ndarray, "t 4 4"]) -> Float[np.ndarray, " t"]:
-    """Of a camera that looks ahead, to the left, from its first frame; OpenCV axes, z up outside."""
+    """Of a camera that looks ahead, to the left, from its first frame on; the world has z up."""
     ahead = camera_to_world[:, :2, 2]
     angles = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
     return np.asarray(angles - angles[0])

@@ -9,6 +9,8 @@ Kanade's flow, forwards and back.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -118,9 +120,8 @@ def temporal_error(before: Picture, after: Picture) -> tuple[float, int]:
     corners = cv2.goodFeaturesToTrack(one, 100, 0.01, 6)
     if corners is None or len(corners) < MIN_MATCHES:
         return np.nan, 0
-    window = {"winSize": (15, 15), "maxLevel": 3}
-    there, ok, _ = cv2.calcOpticalFlowPyrLK(one, two, corners, None, **window)  # type: ignore[call-overload]
-    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(two, one, there, None, **window)
+    there, ok = _followed(one, two, corners)
+    back, ok_back = _followed(two, one, there)
     kept = (ok[:, 0] & ok_back[:, 0]).astype(bool)
     kept &= np.linalg.norm(back - corners, axis=2)[:, 0] < 1.0
     x, y = corners[kept, 0].astype(float), there[kept, 0].astype(float)
@@ -131,3 +132,12 @@ def temporal_error(before: Picture, after: Picture) -> tuple[float, int]:
         return np.nan, len(x)
     error = float(np.median(sampson(x, y, fitted))) / UPSCALE
     return on_canvas(error, before.shape[1], before.shape[0]), len(x)
+
+
+def _followed(one: np.ndarray, two: np.ndarray, corners: np.ndarray) -> tuple[Any, Any]:
+    """Where corners are in the next picture, and whether each was found."""
+    import cv2
+
+    start = np.zeros_like(corners)
+    there, ok, _ = cv2.calcOpticalFlowPyrLK(one, two, corners, start, winSize=(15, 15), maxLevel=3)
+    return there, ok

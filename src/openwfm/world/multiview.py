@@ -1,4 +1,4 @@
-"""A world of several cameras that are filmed, or imagined, together (arXiv 2501.03575, section 6.3)."""
+"""A world of several cameras, imagined together (arXiv 2501.03575, section 6.3)."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class MultiViewWorld(DiffusionWorld):
         missing = [view for view in self.views if view not in named]
         if missing or len(named) != len(self.views):
             raise ValueError(
-                f"frames: views {', '.join(sorted(named))}; missing {', '.join(missing) or 'none'}: "
+                f"frames: {', '.join(sorted(named))}; missing {', '.join(missing) or 'none'}: "
                 f"must be exactly {', '.join(self.views)}"
             )
         parts = [condition_pixels(named[view], num_frames, self.facts) for view in self.views]
