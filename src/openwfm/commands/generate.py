@@ -27,6 +27,7 @@ def main(config: DictConfig) -> int:
         frames=request.frames,
         prompt=prompt or "",
         prompts=request.prompts,
+        trajectory=request.trajectory,
         num_frames=request.num_frames,
         seed=request.seed,
         guidance=request.guidance,

@@ -29,6 +29,7 @@ class Controls:
     intrinsics: Float[Tensor, "b t 3 3"] | None = None
     camera_to_world: Float[Tensor, "b t 4 4"] | None = None
     action: Float[Tensor, "b s a"] | None = None
+    trajectory: Float[Tensor, "b 64 3"] | None = None
     size: tuple[int, int] | None = None
     dropped: bool = False
 
@@ -38,6 +39,7 @@ class Controls:
             intrinsics=batch.intrinsics,
             camera_to_world=batch.camera_to_world,
             action=batch.action,
+            trajectory=batch.trajectory,
             size=size,
         )
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openwfm.diffusion.dit import Block
+from openwfm.diffusion.views import fold_views, unfold_views
 from openwfm.nn.attention import Keys
 from openwfm.nn.heads import unit
 from openwfm.nn.modulation import modulated_norm
@@ -73,15 +74,18 @@ def run_block(
     position: Float[Tensor, "n d"] | None,
     num_heads: int,
     repeat: int,
+    groups: int = 1,
 ) -> Float[Tensor, "b*repeat n d"]:
     """May change ``x``, whose batch holds the branches one after the other, one for each of
     ``keys`` (None: no text, hence no cross-attention). ``repeat`` copies ``x`` after
-    self-attention: before they see text, branches are equal.
+    self-attention: before they see text, branches are equal. ``groups`` are the parts that
+    self-attention falls into (`openwfm.diffusion.views.attend_in_groups`).
     """
     if position is not None:
         x += position
     shift, scale, gate = (rows(part, 0, len(x)) for part in modulations[0])
-    mixed = _self_attention(modulated_norm(x, shift, scale), weights.qkv, rotary, num_heads)
+    normed = modulated_norm(x, shift, scale)
+    mixed = _self_attention(normed, weights.qkv, rotary, num_heads, groups)
     x.addcmul_(project(mixed, weights.out), gate)
     if repeat > 1:
         x = x.repeat(repeat, 1, 1)
@@ -135,10 +139,12 @@ def turned(
     return memory.to(parts.dtype)
 
 
-def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int) -> Tensor:
+def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int, groups: int) -> Tensor:
     parts = project(x, qkv).unflatten(-1, (3, num_heads, -1))
-    q, k, v = turned(parts, *(rows(table, 0, len(x)) for table in rotary))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    turn = turned(parts, *(rows(table, 0, len(x)) for table in rotary))
+    q, k, v = (fold_views(part, groups) for part in turn)
+    mixed = unfold_views(F.scaled_dot_product_attention(q, k, v), groups)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 def _cross_attention(x: Tensor, weights: BlockWeights, keys: Keys, num_heads: int) -> Tensor:

@@ -21,6 +21,7 @@ from openwfm.diffusion.decoder import decode_codes
 from openwfm.diffusion.frames import decode_frames, encode_frames
 from openwfm.diffusion.model import DiffusionWorldModel, StepDraws
 from openwfm.diffusion.stages import start_from
+from openwfm.diffusion.views import fold_views, unfold_views
 from openwfm.files import sha256_file
 from openwfm.nn.decay import Groups, decay_groups
 from openwfm.nn.freeze import freeze
@@ -141,12 +142,10 @@ class DiffusionModule(L.LightningModule):
         return f"{self._frozen.sha256}+{self._codes.sha256}"
 
     @torch.no_grad()
-    def encode_latents(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
+    def encode_latents(self, video: Float[Tensor, "b *v c t h w"]) -> Float[Tensor, "b z f y x"]:
         """Latents, and behind them the codes of the tokens where there are such; both tokenizers
         have the same grid then. Raises ValueError when they have not."""
-        if self.frame_by_frame:
-            return encode_frames(self.tokenizer, video)
-        latents = self.tokenizer.encode(video)
+        latents = self._encoded(video)
         if self._codes is None:
             return latents
         codes = self._codes.on(self.device).encode(video)
@@ -170,9 +169,20 @@ class DiffusionModule(L.LightningModule):
             return batch.latents[:, : self.net_config.in_channels].float()
         if batch.video is None:
             raise ValueError(f"batch {batch.key}: has neither latents nor video")
+        return self._encoded(batch.video)
+
+    def _encoded(self, video: Float[Tensor, "b *v c t h w"]) -> Float[Tensor, "b z f y x"]:
+        """Views, each coded on its own, lie one after the other along time."""
         if self.frame_by_frame:
-            return encode_frames(self.tokenizer, batch.video)
-        return self.tokenizer.encode(batch.video)
+            return encode_frames(self.tokenizer, video)
+        views = self.net_config.num_views
+        if video.ndim - 4 != min(views, 2) or (views > 1 and video.shape[1] != views):
+            raise ValueError(
+                f"batch.video: shape {tuple(video.shape)}: must be of net.num_views={views}; set "
+                "data.config.views"
+            )
+        folded = video.flatten(0, -5)
+        return unfold_views(self.tokenizer.encode(folded), views)
 
     @torch.no_grad()
     def tokens(self, batch: VideoBatch) -> Int[Tensor, "b f r c"] | None:
@@ -251,10 +261,12 @@ class DiffusionModule(L.LightningModule):
                 "plain_decoder": plain.clamp(-1, 1),
                 "diffusion_decoder": self.tokenizer.decode(made).clamp(-1, 1),
             }
+        views = self.net_config.num_views
+        given = unfold_views(fold_views(latents, views)[:, :, :count], views)
         generated = self._plain_model().generate_latents(
-            condition=latents[:, :, :count] if count else None,
+            condition=given if count else None,
             size=(latents.shape[3], latents.shape[4]),
-            num_latent_frames=latents.shape[2],
+            num_latent_frames=latents.shape[2] // views,
             text=batch.text,
             fps=batch.fps,
             seed=self.seed,
@@ -264,8 +276,10 @@ class DiffusionModule(L.LightningModule):
         return {name: self.decode_latents(row).clamp(-1, 1) for name, row in rows.items()}
 
     def decode_latents(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b c t h w"]:
+        """Pixels; of several views they lie below each other."""
         decode = decode_frames if self.frame_by_frame else type(self.tokenizer).decode
-        return decode(self.tokenizer, latents)
+        views = self.net_config.num_views
+        return unfold_views(decode(self.tokenizer, fold_views(latents, views)), views, dim=3)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weight decay acts on matrices only: not on norms, position tables or the loss's u."""

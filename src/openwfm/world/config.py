@@ -20,6 +20,7 @@ class GenerateConfig:
     camera: str | None = None
     prompt: str | None = None
     prompts: tuple[str, ...] | None = None
+    trajectory: str | None = None
     num_frames: int | None = None
     seed: int = 0
     guidance: float | None = None

@@ -169,6 +169,7 @@ class World(ABC):
         frames: Float[Tensor, "c n h w"] | Path | str | None = None,
         prompt: str = "",
         prompts: Sequence[str] | None = None,
+        trajectory: Tensor | Path | str | None = None,
         num_frames: int | None = None,
         seed: int = 0,
         guidance: float | None = None,
@@ -191,6 +192,7 @@ class World(ABC):
 
         A diffusion world makes videos longer than training's in chunks (`openwfm.world.long`);
         ``prompts`` are then one a chunk, the last one for the rest, and ``chunking`` says how.
+        ``trajectory`` is for worlds of several views (`openwfm.world.multiview`).
 
         ``actions`` are those of an action world: a track, or its file (npz, json).
         ``camera`` is the path of a camera world: a file, or moves (`camera_path.given_path`); it
@@ -198,6 +200,8 @@ class World(ABC):
 
         Raises ValueError naming the argument that does not fit.
         """
+        if trajectory is not None:
+            raise ValueError("trajectory: this world follows none")
         if actions is not None:
             return self.acted(actions).generate(
                 frames=frames, prompt=prompt, prompts=prompts, num_frames=num_frames, seed=seed,
