@@ -16,7 +16,7 @@ from openwfm.curation.transcode import CODECS
 from openwfm.curation.vlm import VlmFilterConfig
 
 # Raise when the code of a stage changes what it makes: finished work is then redone.
-MEASURE_VERSION = 5
+MEASURE_VERSION = 6
 CAPTION_VERSION = 2
 
 ASPECTS = ("square", "keep")
