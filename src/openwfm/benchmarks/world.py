@@ -29,7 +29,7 @@ PREFIX = 8  # steps before the moment at which plans are made
 HORIZON = 8  # steps of a plan
 WARM = 10  # steps before any is timed
 TOLERANCE = 1e-4  # largest difference of a pixel in [-1, 1], of a batch and of its rows alone
-FUTURES, CANDIDATES = (1, 4, 16), (1, 8, 32, 64)
+FUTURES, CANDIDATES = (1, 4, 16), (1, 8, 32)
 PARTS = ("steps", "memory", "forks", "planning")
 TITLES = {
     "steps": "one row, one action at a time: from action to picture",
