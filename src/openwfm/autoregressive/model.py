@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -130,9 +131,10 @@ class AutoregressiveWorldModel(nn.Module):
     def loss(
         self, indices: Int[Tensor, "b f y x"], hidden: Float[Tensor, "b m d"]
     ) -> NextTokenLoss:
-        """Of clips and what `hidden` made of them."""
+        """Of clips and what `hidden` made of them; only what is counted is unembedded."""
+        counted = math.prod(indices.shape[1:]) - self.objective.min_frames * indices[0, 0].numel()
         return next_token_loss(
-            self.net.logits(hidden),
+            self.net.logits(hidden[:, -max(1, counted) :]),
             indices.flatten(1),
             self.counted(indices),
             self.config.frame_tokens,

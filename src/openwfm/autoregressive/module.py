@@ -33,6 +33,7 @@ class AutoregressiveModule(L.LightningModule):
     tokenizer is no submodule, so it is neither in checkpoints nor averaged. ``weights`` is a
     published folder to start from; its network must equal ``net``, but for what a stage of training
     changes when ``grow`` is set. With ``medusa`` the heads learn, and the last layers below them.
+    ``compile`` compiles the layers (a minute), which does not change what they compute.
     """
 
     def __init__(
@@ -49,11 +50,12 @@ class AutoregressiveModule(L.LightningModule):
         seed: int,
         medusa: MedusaConfig | None = None,
         grow: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.net_config, self.objective = net, objective
         self.sampler_config, self.text_config = sampler, text
-        self.medusa, self.grow = medusa, grow
+        self.medusa, self.grow, self.compile_layers = medusa, grow, compile
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.model: AutoregressiveWorldModel | None = None
@@ -82,6 +84,9 @@ class AutoregressiveModule(L.LightningModule):
             start_from(model, self.weights, grow=self.grow)
         if self.medusa is not None:
             freeze_below(model.net, self.medusa)
+        if self.compile_layers:
+            for layer in model.net.layers:
+                layer.compile()
         self.model = model
 
     @property

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from openwfm.benchmarks.table import print_table
 from openwfm.config import build, compose
-from openwfm.files import write_json
+from openwfm.files import read_json, write_json
 from openwfm.provenance import machine
 
 
@@ -72,11 +72,17 @@ def _autoregressive(config: DictConfig) -> dict[str, Any]:
 
     settings = build(config.autoregressive)
     assert isinstance(settings, autoregressive.AutoregressiveBenchConfig)
-    tables = {}
+    file = Path(config.out) / "autoregressive.json"
+    found = read_json(file) if settings.tables and file.is_file() else {"settings": {}}
+    if found.pop("machine", machine()) != machine():
+        raise ValueError(
+            f"tables={settings.tables}: {file} was measured elsewhere; give another out"
+        )
     for name, rows in autoregressive.bench_autoregressive(settings):
-        tables[name] = rows
+        found[name] = rows
+        found["settings"][name] = {**asdict(settings), "tables": [name]}
         print_table(autoregressive.TITLES[name], rows)
-    return {"settings": asdict(settings), **tables}
+    return found
 
 
 def _simulation(config: DictConfig) -> dict[str, Any]:

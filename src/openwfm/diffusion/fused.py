@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openwfm.diffusion.dit import Block
-from openwfm.nn.attention import EPSILON, Keys
+from openwfm.nn.attention import Keys
+from openwfm.nn.heads import unit
 from openwfm.nn.modulation import modulated_norm
 
 PACKED_TOKENS = 1024  # a hint to oneDNN; its layout was the same for 48 and for 2560
@@ -115,13 +116,6 @@ def _packed(*weights: Tensor) -> tuple[Tensor, ...]:
     return tuple(reorder(weight.detach(), PACKED_TOKENS) for weight in weights)
 
 
-def _unit(x: Float[Tensor, "*n k"]) -> Float[Tensor, "*n k"]:
-    """RMS normalisation without weight, in fp32."""
-    wide = x.float()
-    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return wide * torch.rsqrt(norm.square() / x.shape[-1] + EPSILON)
-
-
 def turned(
     parts: Float[Tensor, "b n 3 h k"],
     direct: Float[Tensor, "#b n 2 1 k"],
@@ -131,12 +125,12 @@ def turned(
     is 10 % faster on contiguous heads."""
     b, n, _, heads, size = parts.shape
     half = size // 2
-    unit = _unit(parts[:, :, :2])
+    normed = unit(parts[:, :, :2])
     memory = parts.new_empty(3, b, heads, n, size, dtype=torch.float32)
     view = memory.permute(1, 3, 0, 2, 4)  # in the order of the projection
     for own, other in ((slice(None, half), slice(half, None)), (slice(half, None), slice(half))):
-        torch.mul(unit[..., own], direct[..., own], out=view[:, :, :2, :, own])
-        view[:, :, :2, :, own].addcmul_(unit[..., other], crossed[..., own])
+        torch.mul(normed[..., own], direct[..., own], out=view[:, :, :2, :, own])
+        view[:, :, :2, :, own].addcmul_(normed[..., other], crossed[..., own])
     view[:, :, 2] = parts[:, :, 2]
     return memory.to(parts.dtype)
 
@@ -150,7 +144,7 @@ def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int) -> T
 def _cross_attention(x: Tensor, weights: BlockWeights, keys: Keys, num_heads: int) -> Tensor:
     """A batch of keys that is a multiple of x's has keys for stretches of x (views)."""
     k, v, bias = keys
-    q = _unit(project(x, weights.cross_q).unflatten(-1, (num_heads, -1))).to(x.dtype)
+    q = unit(project(x, weights.cross_q).unflatten(-1, (num_heads, -1))).to(x.dtype)
     q = q.reshape(len(k), -1, *q.shape[2:]).transpose(1, 2)
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
     return project(mixed.reshape(x.shape), weights.cross_out)
