@@ -9,9 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from openwfm.benchmarks.table import print_table
+from openwfm.benchmarks.table import measured, print_table
 from openwfm.config import build, compose
-from openwfm.files import read_json, write_json
+from openwfm.files import write_json
 from openwfm.provenance import machine
 
 
@@ -38,7 +38,8 @@ def _tokenizer(config: DictConfig) -> dict[str, Any]:
 
     settings = build(config.tokenizer)
     assert isinstance(settings, TokenizerBenchConfig)
-    return _shown(asdict(settings), bench_tokenizer(settings), TITLES)
+    file = Path(config.out) / "tokenizer.json"
+    return measured(file, settings, bench_tokenizer(settings), TITLES)
 
 
 def _diffusion(config: DictConfig) -> dict[str, Any]:
@@ -72,17 +73,8 @@ def _autoregressive(config: DictConfig) -> dict[str, Any]:
 
     settings = build(config.autoregressive)
     assert isinstance(settings, autoregressive.AutoregressiveBenchConfig)
-    file = Path(config.out) / "autoregressive.json"
-    found = read_json(file) if settings.tables and file.is_file() else {"settings": {}}
-    if found.pop("machine", machine()) != machine():
-        raise ValueError(
-            f"tables={settings.tables}: {file} was measured elsewhere; give another out"
-        )
-    for name, rows in autoregressive.bench_autoregressive(settings):
-        found[name] = rows
-        found["settings"][name] = {**asdict(settings), "tables": [name]}
-        print_table(autoregressive.TITLES[name], rows)
-    return found
+    file, tables = Path(config.out) / "autoregressive.json", autoregressive.TITLES
+    return measured(file, settings, autoregressive.bench_autoregressive(settings), tables)
 
 
 def _simulation(config: DictConfig) -> dict[str, Any]:
