@@ -52,6 +52,16 @@ def world(trained: bool = True) -> ActionWorld:
     return ActionWorld.of(model.requires_grad_(False), tokenizer(), facts, Path("here"))
 
 
+def publish_action(folder: Path) -> Path:
+    """The weights of `world`."""
+    here = world()
+    config = {**here.model.export_config(), "frame_by_frame": True, "data": {"size": [32, 32]}}
+    save_weights(folder, plain(config), here.model.state_dict())
+    coder = plain({"kind": "tokenizer", "net": asdict(TOKENIZER)})
+    save_weights(folder / "tokenizer", coder, here.tokenizer.state_dict())
+    return folder
+
+
 def clip(count: int, seed: int = 0, batch: int = 2) -> Tensor:
     return (
         torch.rand(batch, 3, count, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
@@ -90,11 +100,7 @@ def test_actions_matter_and_the_start_may_be_short() -> None:
 
 def test_it_is_loaded_as_what_it_is(tmp_path: Path) -> None:
     here = world()
-    config = {**here.model.export_config(), "frame_by_frame": True, "data": {"size": [32, 32]}}
-    save_weights(tmp_path, plain(config), here.model.state_dict())
-    coder = plain({"kind": "tokenizer", "net": asdict(TOKENIZER)})
-    save_weights(tmp_path / "tokenizer", coder, here.tokenizer.state_dict())
-    again = World.load(tmp_path)
+    again = World.load(publish_action(tmp_path))
     assert isinstance(again, ActionWorld)
     actions = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(2))
     first, second = (w.rollout(clip(2), actions, seed=4) for w in (here, again))

@@ -1,88 +1,49 @@
-"""``openwfm bench simulation | tokenizer | curation | diffusion | autoregressive``."""
+"""``openwfm bench simulation | tokenizer | curation | diffusion | autoregressive | world``."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from openwfm.benchmarks.table import print_table
+from openwfm.benchmarks.table import measured
 from openwfm.config import build, compose
-from openwfm.files import read_json, write_json
+from openwfm.files import write_json
 from openwfm.provenance import machine
+
+KINDS = ("simulation", "tokenizer", "curation", "diffusion", "autoregressive", "world")
 
 
 def main(config: DictConfig) -> int:
     """Measure, print tables, write ``out``/KIND.json; returns 0."""
-    kinds = {
-        "simulation": _simulation,
-        "tokenizer": _tokenizer,
-        "curation": _curation,
-        "diffusion": _diffusion,
-        "autoregressive": _autoregressive,
-    }
-    if config.kind not in kinds:
-        raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
-    result = kinds[config.kind](config)
-    file = Path(config.out) / f"{config.kind}.json"
+    kind = config.kind
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind}: must be one of {', '.join(KINDS)}")
+    file = Path(config.out) / f"{kind}.json"
+    result = _simulation(config) if kind == "simulation" else _tables(kind, config, file)
     write_json(file, {"machine": machine(), **result})
     print(file)
     return 0
 
 
-def _tokenizer(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.tokenizer import TITLES, TokenizerBenchConfig, bench_tokenizer
-
-    settings = build(config.tokenizer)
-    assert isinstance(settings, TokenizerBenchConfig)
-    return _shown(asdict(settings), bench_tokenizer(settings), TITLES)
-
-
-def _diffusion(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.diffusion import TITLES, DiffusionBenchConfig, bench_diffusion
-
-    settings = build(config.diffusion)
-    assert isinstance(settings, DiffusionBenchConfig)
-    return _shown(asdict(settings), bench_diffusion(settings), TITLES)
+def _tables(kind: str, config: DictConfig, file: Path) -> dict[str, Any]:
+    """``bench_KIND`` of ``openwfm.benchmarks.KIND``, on its node of the config."""
+    module = import_module(f"openwfm.benchmarks.{kind}")
+    settings: Any = build(config["world_session" if kind == "world" else kind])
+    more = [_template()] if kind == "curation" else []
+    found = getattr(module, f"bench_{kind}")(settings, *more)
+    tables = found.items() if isinstance(found, dict) else found
+    return measured(file, settings, tables, module.TITLES)
 
 
-def _curation(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.curation import TITLES, CurationBenchConfig, bench_curation
-
-    settings = build(config.curation)
-    assert isinstance(settings, CurationBenchConfig)
+def _template() -> Any:
+    """A curation config whose folders are filled in later."""
     with tempfile.TemporaryDirectory() as raw, tempfile.TemporaryDirectory() as out:
-        template = build(compose("curate", [f"in={raw}", f"out={out}"]).curation)
-    return _shown(asdict(settings), bench_curation(settings, template), TITLES)
-
-
-def _shown(
-    settings: dict[str, Any], tables: dict[str, list[dict[str, Any]]], titles: dict[str, str]
-) -> dict[str, Any]:
-    for name, rows in tables.items():
-        print_table(titles[name], rows)
-    return {"settings": settings, **tables}
-
-
-def _autoregressive(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks import autoregressive
-
-    settings = build(config.autoregressive)
-    assert isinstance(settings, autoregressive.AutoregressiveBenchConfig)
-    file = Path(config.out) / "autoregressive.json"
-    found = read_json(file) if settings.tables and file.is_file() else {"settings": {}}
-    if found.pop("machine", machine()) != machine():
-        raise ValueError(
-            f"tables={settings.tables}: {file} was measured elsewhere; give another out"
-        )
-    for name, rows in autoregressive.bench_autoregressive(settings):
-        found[name] = rows
-        found["settings"][name] = {**asdict(settings), "tables": [name]}
-        print_table(autoregressive.TITLES[name], rows)
-    return found
+        return build(compose("curate", [f"in={raw}", f"out={out}"]).curation)
 
 
 def _simulation(config: DictConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,14 +213,30 @@ class DiffusionModule(L.LightningModule):
         """Noise depends on the clip's key alone, so that epochs and batch sizes compare."""
         self.world_model.check_statistics()
         latents = self.raw_latents(batch)
+        loss, edm = self._loss(batch, latents, self._fixed_draws(batch, latents))
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        self.log("val/edm", edm, batch_size=len(batch), sync_dist=True)
+
+    def _fixed_draws(self, batch: VideoBatch, latents: Tensor) -> StepDraws:
         shape = torch.Size((1, *latents.shape[1:]))
         generators = [
             torch_generator(self.seed, "val/noise", fingerprint((key,))) for key in batch.key
         ]
-        draws = StepDraws.stack([self.world_model.draw(shape, each) for each in generators])
-        loss, edm = self._loss(batch, latents, draws)
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
-        self.log("val/edm", edm, batch_size=len(batch), sync_dist=True)
+        return StepDraws.stack([self.world_model.draw(shape, each) for each in generators])
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """Of the dimensions of an action; none for other controls."""
+        return getattr(self.control, "names", ())
+
+    @torch.no_grad()
+    def fixed_loss(self, batch: VideoBatch, *, controlled: bool = True) -> Float[Tensor, ""]:
+        """Weighted squared error with the noise of a validation; no clip's control is dropped, or
+        that of all."""
+        latents = self.raw_latents(batch)
+        draws = self._fixed_draws(batch, latents)
+        draws = replace(draws, keep_control=torch.full_like(draws.keep_control, controlled))
+        return self._loss(batch, latents, draws)[1]
 
     def _loss(self, batch: VideoBatch, latents: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
         loss, edm = self.world_model.loss(
