@@ -24,17 +24,17 @@ from openwfm.diffusion.config import DiTConfig
 from openwfm.diffusion.positions import Grid, PositionTables, PositionWaves
 from openwfm.diffusion.views import ViewChannels, attend_per_view, fold_text, repeat_per_view
 from openwfm.nn.attention import CrossAttention, Keys, SelfAttention, split_rows
-from openwfm.nn.derived import Derives
 from openwfm.nn.modulation import (
     LowRankModulation,
     NoiseLevelEmbedding,
     add_modulation,
     modulated_norm,
 )
+from openwfm.nn.packed import Packs
 from openwfm.nn.rope import rotary_table
 
 
-class Block(Derives):
+class Block(Packs):
     """Self-attention, cross-attention, MLP; each modulated and gated by the noise level."""
 
     def __init__(self, config: DiTConfig) -> None:
@@ -57,6 +57,7 @@ class Block(Derives):
         rotary: tuple[Tensor, Tensor],
         keys: Keys,
     ) -> Float[Tensor, "b n d"]:
+        self.unpack()
         shift, scale, gate = self.modulations[0](*level)
         x = x + gate * self.self_attention(modulated_norm(x, shift, scale), rotary)
         shift, scale, gate = self.modulations[1](*level)
