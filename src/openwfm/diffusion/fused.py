@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openwfm.diffusion.dit import Block
+from openwfm.diffusion.views import fold_views, unfold_views
 from openwfm.nn.attention import Keys
 from openwfm.nn.heads import unit
 from openwfm.nn.modulation import modulated_norm
@@ -75,17 +76,20 @@ def run_block(
     position: Float[Tensor, "n d"] | None,
     num_heads: int,
     repeat: int,
+    groups: int = 1,
 ) -> Float[Tensor, "b*repeat n d"]:
     """May change ``x``, whose batch holds the branches one after the other, one for each of
     ``keys`` (None: no text, hence no cross-attention). ``repeat`` copies ``x`` after
-    self-attention: before they see text, branches are equal.
+    self-attention: before they see text, branches are equal. ``groups`` are the parts that
+    self-attention falls into (`openwfm.diffusion.views.attend_in_groups`).
     """
     if position is not None:
         x += position
     for start, part in strips(x):
         shift, scale, gate = (rows(each, start, len(part)) for each in modulations[0])
         turn = Rotary(*(rows(table, start, len(part)) for table in rotary))
-        mixed = _self_attention(modulated_norm(part, shift, scale), weights.qkv, turn, num_heads)
+        normed = modulated_norm(part, shift, scale)
+        mixed = _self_attention(normed, weights.qkv, turn, num_heads, groups)
         part.addcmul_(project(mixed, weights.out), gate)
     if repeat > 1:
         x = x.repeat(repeat, 1, 1)
@@ -142,10 +146,11 @@ def turned(
     return memory.to(parts.dtype)
 
 
-def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int) -> Tensor:
+def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int, groups: int) -> Tensor:
     parts = project(x, qkv).unflatten(-1, (3, num_heads, -1))
-    q, k, v = turned(parts, *rotary)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    q, k, v = (fold_views(part, groups) for part in turned(parts, *rotary))
+    mixed = unfold_views(F.scaled_dot_product_attention(q, k, v), groups)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 def _cross_attention(x: Tensor, weights: BlockWeights, keys: Keys, num_heads: int) -> Tensor:
