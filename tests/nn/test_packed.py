@@ -36,7 +36,7 @@ def owner() -> Owner:
 
 
 def held(owner: Owner) -> tuple[Tensor, ...]:
-    copies = owner.inner.packed(owner.inner.one, owner.inner.two)
+    copies = owner.inner.packed(owner.inner.one, owner.inner.two, release=True)
     assert owner.inner.one.weight.is_meta and owner.inner.one.weight.shape == (80, 48)
     return copies
 
@@ -75,6 +75,8 @@ def test_reading_what_was_let_go_is_an_error(owner: Owner) -> None:
 
 def test_weights_that_train_stay(owner: Owner) -> None:
     inner = owner.inner
+    inner.packed(inner.one, inner.two, release=False)
+    assert not inner.one.weight.is_meta
     inner.one.requires_grad_(True)
-    inner.packed(inner.one, inner.two)
+    inner.packed(inner.one, inner.two, release=True)
     assert not inner.one.weight.is_meta and not inner.two.weight.is_meta

@@ -37,12 +37,12 @@ class BlockWeights(NamedTuple):
     down: Float[Tensor, "d m"]
 
     @classmethod
-    def of(cls, block: Block, *, packed: bool) -> BlockWeights:
+    def of(cls, block: Block, *, packed: bool, release: bool = False) -> BlockWeights:
         own, cross, mlp = block.self_attention, block.cross_attention, block.mlp
         linear = own.qkv, own.out, cross.q, cross.out, mlp[0], mlp[2]
         layers = cast(tuple[nn.Linear, ...], linear)
         if packed:
-            return cls(*block.packed(*layers))
+            return cls(*block.packed(*layers, release=release))
         block.unpack()
         return cls(*(layer.weight.detach() for layer in layers))
 

@@ -55,7 +55,9 @@ class Runtime:
             self._ends = tuple(_level(sigma) for sigma in interval)
         self._blocks = list(cast(Iterable[Block], net.blocks))
         packed = _packs(net) and not compile_blocks
-        self._weights = [BlockWeights.of(block, packed=packed) for block in self._blocks]
+        self._weights = [
+            BlockWeights.of(block, packed=packed, release=_frozen(net)) for block in self._blocks
+        ]
         self._run: Callable[..., Tensor] = run_block
         if compile_blocks:
             self._run = torch.compile(run_block, dynamic=False)
@@ -221,9 +223,11 @@ def _level(sigma: float) -> float:
     return float(c_noise(torch.full((1,), sigma)))
 
 
+def _frozen(net: DiT) -> bool:
+    return not any(weight.requires_grad for weight in net.parameters())
+
+
 def _packs(net: DiT) -> bool:
-    """Frozen weights give way to packed ones; of others a copy is made, up to a size."""
-    weights = list(net.parameters())
-    frozen = not any(weight.requires_grad for weight in weights)
-    fits = frozen or sum(weight.nbytes for weight in weights) <= PACKED_BYTES
-    return packable(net.patch_in.weight) and fits
+    """Weights of a frozen network give way to packed ones; of others a copy is made, up to a size."""
+    fits = sum(weight.nbytes for weight in net.parameters()) <= PACKED_BYTES
+    return packable(net.patch_in.weight) and (fits or _frozen(net))

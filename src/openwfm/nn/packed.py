@@ -45,15 +45,15 @@ class Packs(Derives):
         self.register_state_dict_pre_hook(_unpack)
         self.register_load_state_dict_pre_hook(_unpack)
 
-    def packed(self, *layers: nn.Linear) -> tuple[Tensor, ...]:
-        """Weights of ``layers``, packed. Frozen ones are let go, others kept beside the copy."""
+    def packed(self, *layers: nn.Linear, release: bool) -> tuple[Tensor, ...]:
+        """Weights of ``layers``, packed; ``release`` lets go of the originals, if they are frozen."""
         held: tuple[tuple[nn.Linear, ...], tuple[Tensor, ...]] | None
         held = self.__dict__.get("_held")
         if held is not None:
             assert held[0] == layers
             return held[1]
         weights = tuple(layer.weight for layer in layers)
-        if any(weight.requires_grad for weight in weights):
+        if not release or any(weight.requires_grad for weight in weights):
             return self.derived("packed", pack, *weights)
         copies: list[Tensor] = []
         with torch.inference_mode(False), torch.no_grad():
