@@ -228,6 +228,6 @@ def _frozen(net: DiT) -> bool:
 
 
 def _packs(net: DiT) -> bool:
-    """Weights of a frozen network give way to packed ones; of others a copy is made, up to a size."""
+    """Frozen weights give way to packed ones; of others a copy is made, up to a size."""
     fits = sum(weight.nbytes for weight in net.parameters()) <= PACKED_BYTES
     return packable(net.patch_in.weight) and (fits or _frozen(net))

@@ -46,7 +46,7 @@ class Packs(Derives):
         self.register_load_state_dict_pre_hook(_unpack)
 
     def packed(self, *layers: nn.Linear, release: bool) -> tuple[Tensor, ...]:
-        """Weights of ``layers``, packed; ``release`` lets go of the originals, if they are frozen."""
+        """Weights of ``layers``, packed; ``release`` lets go of frozen originals."""
         held: tuple[tuple[nn.Linear, ...], tuple[Tensor, ...]] | None
         held = self.__dict__.get("_held")
         if held is not None:
