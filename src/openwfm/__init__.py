@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 
 def load(path: Path | str, *, device: str = "cpu") -> World:
-    """A world from a run folder or a folder of published weights.
+    """A world from a run folder, a folder of published weights or a diffusers pipeline folder.
 
     Raises ValueError naming the file when something is missing, broken or of another kind.
     """

@@ -17,6 +17,7 @@ from openwfm.diffusion.fused import project
 from openwfm.diffusion.precondition import c_noise
 from openwfm.diffusion.runtime import Runtime
 from openwfm.nn.attention import BranchKeys
+from openwfm.nn.packed import pack
 from openwfm.nn.rope import rotate
 
 TINY = DiTConfig(
@@ -172,7 +173,7 @@ def test_tables_too_large_to_keep_give_the_same(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("packed", [False, True])
 def test_projection_is_a_linear_layer(shape: tuple[int, ...], packed: bool) -> None:
     x, weight = torch.randn(shape), torch.randn(7, shape[-1])
-    layer = fused._packed(weight)[0] if packed else weight
+    layer = pack(weight)[0] if packed else weight
     wanted = x.double() @ weight.double().t()
     assert torch.allclose(project(x, layer).double(), wanted, atol=1e-4)
     wanted = torch.nn.functional.gelu(wanted)

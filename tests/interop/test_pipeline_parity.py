@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 
+import openwfm
 from openwfm.diffusion import load_world_model
 from openwfm.interop.diffusers_pipeline import GRIDS
 from openwfm.tokenizer import load_tokenizer
+from openwfm.world.diffusion import DiffusionWorld
 from tests.interop.tiny_pipelines import (
     COMMON,
     NEGATIVE,
@@ -153,3 +155,17 @@ def test_pixels_agree_too(cosmos: types.ModuleType, tmp_path: Path) -> None:
         video = tokenizer.decode(model.denormalise(found)).clamp(-1, 1)
     # theirs went through 8 bits for the safety checker
     assert (video[0].transpose(0, 1) / 2 + 0.5 - expected[0]).abs().max() < 1.5 / 255
+
+
+def test_a_pipeline_folder_is_a_world_with_its_own_text_encoder(
+    cosmos: types.ModuleType, tmp_path: Path
+) -> None:
+    source = build(tmp_path / "theirs", video=False, final="zero", padding=True)
+    direct, by_way = openwfm.load(source), openwfm.load(converted(source, tmp_path / "ours"))
+    assert isinstance(direct, DiffusionWorld) and isinstance(by_way, DiffusionWorld)
+    assert direct.text_folder == source and by_way.text_folder is not None
+    one, other = direct.embed([PROMPT]), by_way.embed([PROMPT])
+    assert one is not None and other is not None and torch.equal(one, other)
+    tensors = by_way.model.state_dict()
+    for name, tensor in direct.model.state_dict().items():
+        assert torch.equal(tensor, tensors[name]), name

@@ -54,4 +54,4 @@ def test_attention_on_a_cpu_is_in_fp32_under_autocast(dtype: torch.dtype) -> Non
     q, k, v = torch.randn(3, 2, 4, 12, 16).unbind()
     with torch.autocast("cpu", torch.bfloat16):
         found = attend(q, k, v, None, dtype)
-    assert torch.equal(found, nn.functional.scaled_dot_product_attention(q, k, v))
+    assert torch.equal(found, nn.functional.scaled_dot_product_attention(q, k, v).to(dtype))

@@ -30,17 +30,17 @@ from openwfm.diffusion.views import (
     repeat_per_view,
 )
 from openwfm.nn.attention import CrossAttention, Keys, SelfAttention, split_rows
-from openwfm.nn.derived import Derives
 from openwfm.nn.modulation import (
     LowRankModulation,
     NoiseLevelEmbedding,
     add_modulation,
     modulated_norm,
 )
+from openwfm.nn.packed import Packs
 from openwfm.nn.rope import rotary_table
 
 
-class Block(Derives):
+class Block(Packs):
     """Self-attention, cross-attention, MLP; each modulated and gated by the noise level."""
 
     def __init__(self, config: DiTConfig) -> None:
@@ -63,6 +63,7 @@ class Block(Derives):
         rotary: tuple[Tensor, Tensor],
         keys: Keys,
     ) -> Float[Tensor, "b n d"]:
+        self.unpack()
         shift, scale, gate = self.modulations[0](*level)
         normed = modulated_norm(x, shift, scale)
         x = x + gate * attend_in_groups(self.self_attention, normed, rotary, self.groups)

@@ -7,12 +7,13 @@ the CPU weights are packed for oneDNN, which applies GELU to a product while it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from openwfm.diffusion.dit import Block
 from openwfm.diffusion.views import fold_views, unfold_views
@@ -20,7 +21,7 @@ from openwfm.nn.attention import Keys
 from openwfm.nn.heads import unit
 from openwfm.nn.modulation import modulated_norm
 
-PACKED_TOKENS = 1024  # a hint to oneDNN; its layout was the same for 48 and for 2560
+STRIP_TOKENS = 1024  # taken through a sub-block at a time, at least: temporaries stay small
 # Shift, scale and gate of each sub-block; each ``#b 1 d``.
 Modulations = tuple[tuple[Tensor, ...], ...]
 
@@ -36,13 +37,14 @@ class BlockWeights(NamedTuple):
     down: Float[Tensor, "d m"]
 
     @classmethod
-    def of(cls, block: Block, *, packed: bool) -> BlockWeights:
+    def of(cls, block: Block, *, packed: bool, release: bool = False) -> BlockWeights:
         own, cross, mlp = block.self_attention, block.cross_attention, block.mlp
-        layers = (own.qkv, own.out, cross.q, cross.out, mlp[0], mlp[2])
-        weights = tuple(cast(Tensor, layer.weight) for layer in layers)
+        linear = own.qkv, own.out, cross.q, cross.out, mlp[0], mlp[2]
+        layers = cast(tuple[nn.Linear, ...], linear)
         if packed:
-            return cls(*block.derived("packed", _packed, *weights))
-        return cls(*(weight.detach() for weight in weights))
+            return cls(*block.packed(*layers, release=release))
+        block.unpack()
+        return cls(*(layer.weight.detach() for layer in layers))
 
 
 class Rotary(NamedTuple):
@@ -83,10 +85,12 @@ def run_block(
     """
     if position is not None:
         x += position
-    shift, scale, gate = (rows(part, 0, len(x)) for part in modulations[0])
-    normed = modulated_norm(x, shift, scale)
-    mixed = _self_attention(normed, weights.qkv, rotary, num_heads, groups)
-    x.addcmul_(project(mixed, weights.out), gate)
+    for start, part in strips(x):
+        shift, scale, gate = (rows(each, start, len(part)) for each in modulations[0])
+        turn = Rotary(*(rows(table, start, len(part)) for table in rotary))
+        normed = modulated_norm(part, shift, scale)
+        mixed = _self_attention(normed, weights.qkv, turn, num_heads, groups)
+        part.addcmul_(project(mixed, weights.out), gate)
     if repeat > 1:
         x = x.repeat(repeat, 1, 1)
     size = len(x) // len(keys)
@@ -98,9 +102,19 @@ def run_block(
         part = x[start : start + size]
         normed = modulated_norm(part, shift, scale)
         part.addcmul_(_cross_attention(normed, weights, branch, num_heads), gate)
-    shift, scale, gate = modulations[2]
-    hidden = project(modulated_norm(x, shift, scale), weights.up, gelu=True)
-    return x.addcmul_(project(hidden, weights.down), gate)
+    for start, samples in strips(x):
+        shift, scale, gate = (rows(each, start, len(samples)) for each in modulations[2])
+        for part in samples.chunk(max(1, x.shape[1] // STRIP_TOKENS), dim=1):
+            hidden = project(modulated_norm(part, shift, scale), weights.up, gelu=True)
+            part.addcmul_(project(hidden, weights.down), gate)
+    return x
+
+
+def strips(x: Float[Tensor, "b n d"]) -> Iterator[tuple[int, Float[Tensor, "a n d"]]]:
+    """Views of so many samples that they have `STRIP_TOKENS`, and the number before each."""
+    count = max(1, STRIP_TOKENS // x.shape[1])
+    for start in range(0, len(x), count):
+        yield start, x[start : start + count]
 
 
 def project(x: Float[Tensor, "b n d"], weight: Tensor, *, gelu: bool = False) -> Tensor:
@@ -111,13 +125,6 @@ def project(x: Float[Tensor, "b n d"], weight: Tensor, *, gelu: bool = False) ->
         return result
     y = F.linear(x, weight)
     return F.gelu(y) if gelu else y
-
-
-def _packed(*weights: Tensor) -> tuple[Tensor, ...]:
-    """In oneDNN's layout, for any number of tokens: products are 5-17 % faster than MKL's, and GELU
-    half as dear, applied while they are in cache."""
-    reorder = torch.ops.mkldnn._reorder_linear_weight
-    return tuple(reorder(weight.detach(), PACKED_TOKENS) for weight in weights)
 
 
 def turned(
@@ -141,8 +148,7 @@ def turned(
 
 def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int, groups: int) -> Tensor:
     parts = project(x, qkv).unflatten(-1, (3, num_heads, -1))
-    turn = turned(parts, *(rows(table, 0, len(x)) for table in rotary))
-    q, k, v = (fold_views(part, groups) for part in turn)
+    q, k, v = (fold_views(part, groups) for part in turned(parts, *rotary))
     mixed = unfold_views(F.scaled_dot_product_attention(q, k, v), groups)
     return mixed.transpose(1, 2).flatten(2)
 

@@ -5,7 +5,8 @@ noise levels (one batch), rotary and position tables. Guidance costs less than t
 are one batch, the first self-attention, which sees no text, is shared, and a branch without text
 has no cross-attention (a zero token has key and value 0, so its output is exactly 0).
 
-Weights are read, never changed; outputs differ from those of ``DiT`` by fp32 rounding.
+Weights are not changed, though frozen ones may be held packed (`openwfm.nn.packed`); outputs differ
+from those of ``DiT`` by fp32 rounding.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from openwfm.diffusion.fused import BlockWeights, Modulations, Rotary, rows, run
 from openwfm.diffusion.precondition import c_noise
 from openwfm.nn.attention import BranchKeys, Keys
 from openwfm.nn.modulation import LowRankModulation, add_modulation, modulated_norm
+from openwfm.nn.packed import packable
 
 FOLDED_BYTES = 2**28  # rotary tables of all blocks are kept up to this size, else folded anew
-PACKED_BYTES = 2**30  # weights are copied into oneDNN's layout up to this size
+PACKED_BYTES = 2**30  # weights that train are copied into oneDNN's layout up to this size
 
 
 class Runtime:
@@ -53,7 +55,9 @@ class Runtime:
             self._ends = tuple(_level(sigma) for sigma in interval)
         self._blocks = list(cast(Iterable[Block], net.blocks))
         packed = _packs(net) and not compile_blocks
-        self._weights = [BlockWeights.of(block, packed=packed) for block in self._blocks]
+        self._weights = [
+            BlockWeights.of(block, packed=packed, release=_frozen(net)) for block in self._blocks
+        ]
         self._run: Callable[..., Tensor] = run_block
         if compile_blocks:
             self._run = torch.compile(run_block, dynamic=False)
@@ -219,12 +223,11 @@ def _level(sigma: float) -> float:
     return float(c_noise(torch.full((1,), sigma)))
 
 
+def _frozen(net: DiT) -> bool:
+    return not any(weight.requires_grad for weight in net.parameters())
+
+
 def _packs(net: DiT) -> bool:
-    """Packed weights are a copy; it is kept with the blocks until they train or change."""
-    weight = net.patch_in.weight
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and sum(parameter.nbytes for parameter in net.parameters()) <= PACKED_BYTES
-    )
+    """Frozen weights give way to packed ones; of others a copy is made, up to a size."""
+    fits = sum(weight.nbytes for weight in net.parameters()) <= PACKED_BYTES
+    return packable(net.patch_in.weight) and (fits or _frozen(net))

@@ -101,18 +101,19 @@ def attend(
     *,
     shared: bool = False,
 ) -> Float[Tensor, "b h n k"]:
-    """Softmax attention, computed in ``dtype``, but on a CPU in fp32 at least.
+    """Softmax attention in ``dtype``, but computed in fp32 at least on a CPU.
 
     There autocast to bf16 makes the backward pass of attention over 48 tokens eight times slower,
     and it alone a third of a training step.
     """
-    device = q.device.type
+    device, inside = q.device.type, dtype
     if device == "cpu" and dtype != torch.float64:
-        dtype = torch.float32
-    parts = (part.to(dtype) for part in (q, k, v))
-    mask = None if bias is None else bias.to(dtype)
+        inside = torch.float32
+    q, k, v = q.to(inside), k.to(inside), v.to(inside)
+    mask = None if bias is None else bias.to(inside)
     with torch.autocast(device, enabled=False):
-        return F.scaled_dot_product_attention(*parts, attn_mask=mask, enable_gqa=shared)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=shared)
+    return mixed.to(dtype)
 
 
 def split_rows(weight: Float[Tensor, "m d"], parts: int) -> tuple[Tensor, ...]:

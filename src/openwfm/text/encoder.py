@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -24,8 +25,11 @@ class TextEncoder(Protocol):
 ENCODERS = ("minilm-l6-v2", "t5-11b")
 
 
-def text_encoder(name: str) -> TextEncoder:
-    """Load an encoder by name. Raises ValueError for an unknown one."""
+def text_encoder(name: str, source: Path | None = None) -> TextEncoder:
+    """Load an encoder by name. Raises ValueError for an unknown one.
+
+    ``source`` is a folder with T5's weights (`openwfm.text.t5`); None: where they are otherwise.
+    """
     if name == "minilm-l6-v2":
         from openwfm.text.minilm import MiniLMEncoder
 
@@ -33,7 +37,7 @@ def text_encoder(name: str) -> TextEncoder:
     if name == "t5-11b":
         from openwfm.text.t5 import T5Encoder
 
-        return T5Encoder()
+        return T5Encoder(source)
     raise ValueError(f"text_encoder={name}: must be one of {', '.join(ENCODERS)}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from openwfm.diffusion import DiffusionWorldModel, load_world_model
 from openwfm.diffusion.config import SamplerConfig
 from openwfm.files import read_json, sha256_file
+from openwfm.interop.world_convert import ConvertWorldConfig, read_world, write_world
 from openwfm.posttraining import CONTROLS, CameraControl
 from openwfm.randomness import derive_seed
 from openwfm.shapes import LatentFrames
@@ -25,6 +27,8 @@ from openwfm.world.generation import TOKEN_SAMPLING, Sampling, WorldFacts
 from openwfm.world.long import Chunk, Chunking, chain, one_pass, plan_chunks
 from openwfm.world.world import World
 
+TEXT = "text_encoder"  # folder of a T5 encoder beside the weights
+
 
 class DiffusionWorld(World):
     """Both networks in eval mode, fp32, on one device."""
@@ -33,6 +37,7 @@ class DiffusionWorld(World):
         self, model: DiffusionWorldModel, tokenizer: VideoTokenizer, facts: WorldFacts
     ) -> None:
         self.model, self.tokenizer, self.facts = model, tokenizer, facts
+        self.text_folder: Path | None = None  # of T5; None: where it is otherwise
 
     @classmethod
     def read(cls, folder: Path, *, device: torch.device | str = "cpu") -> DiffusionWorld:
@@ -66,11 +71,24 @@ class DiffusionWorld(World):
             from openwfm.world.multiview import MultiViewWorld
 
             return MultiViewWorld.of(model, tokenizer, facts, folder)
-        return cls(model, tokenizer, facts)
+        world = cls(model, tokenizer, facts)
+        world.text_folder = text if (text := folder / TEXT).is_dir() else None
+        return world
+
+    @classmethod
+    def read_pipeline(cls, folder: Path, *, device: torch.device | str = "cpu") -> DiffusionWorld:
+        """A pipeline folder of diffusers, converted in a temporary folder; its T5 stays there."""
+        with TemporaryDirectory() as scratch:
+            out = Path(scratch) / "world"
+            found = read_world(ConvertWorldConfig(source=str(folder), out=str(out)))
+            write_world(replace(found, text=None), out, "openwfm")
+            world = cls.read(out, device=device)
+        world.text_folder = found.text
+        return world
 
     @cached_property
     def _encoder(self) -> TextEncoder:
-        return text_encoder(self.model.conditioner.config.text_encoder)
+        return text_encoder(self.model.conditioner.config.text_encoder, self.text_folder)
 
     def settings(self, sampling: Sampling) -> dict[str, Any]:
         return asdict(self._sampler(sampling))

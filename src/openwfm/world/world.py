@@ -13,6 +13,7 @@ from torch import Tensor
 
 from openwfm.data.members import ActionTrack
 from openwfm.files import read_json
+from openwfm.interop.diffusers_pipeline import is_pipeline
 from openwfm.posttraining.camera_path import CameraPath, given_path
 from openwfm.provenance import code_state, package_versions
 from openwfm.tokenizer import VideoTokenizer
@@ -139,13 +140,16 @@ class World(ABC):
 
     @staticmethod
     def load(path: Path | str, *, device: torch.device | str = "cpu") -> World:
-        """A run folder (with ``weights/``) or a published folder of weights.
+        """A run folder (with ``weights/``), a published folder of weights, or a pipeline folder of
+        diffusers.
 
         Raises ValueError naming the file when something is missing, broken or of another kind.
         """
         from openwfm.world.autoregressive import AutoregressiveWorld
         from openwfm.world.diffusion import DiffusionWorld
 
+        if is_pipeline(path):
+            return DiffusionWorld.read_pipeline(Path(path), device=device)
         folder = weights_folder(path)
         config = read_json(folder / CONFIG)
         if config.get("kind") != "world":
