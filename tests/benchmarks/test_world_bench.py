@@ -93,9 +93,9 @@ def test_memory_is_read_after_each_tenth(folder: Path) -> None:
 
 def test_a_part_leaves_the_others_in_the_file(folder: Path, tmp_path: Path) -> None:
     given = ["bench", "world", f"weights={folder}", "quick=true", "repeats=1", f"out={tmp_path}"]
-    assert main([*given, "parts=[planning]"]) == 0
+    assert main([*given, "world_parts=[planning]"]) == 0
     before = read_json(tmp_path / "world.json")["planning"]
-    assert main([*given, "parts=[steps]", "seed=3"]) == 0
+    assert main([*given, "world_parts=[steps]", "seed=3"]) == 0
     found = read_json(tmp_path / "world.json")
     assert found["planning"] == before and len(found["steps"]) == 3
     assert found["settings"]["planning"]["seed"] == 0 and found["settings"]["steps"]["seed"] == 3

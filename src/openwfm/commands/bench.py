@@ -69,9 +69,7 @@ def _autoregressive(config: DictConfig) -> dict[str, Any]:
     file = Path(config.out) / "autoregressive.json"
     found = read_json(file) if settings.tables and file.is_file() else {"settings": {}}
     if found.pop("machine", machine()) != machine():
-        raise ValueError(
-            f"tables={settings.tables}: {file} was measured elsewhere; give another out"
-        )
+        raise ValueError(f"out={config.out}: {file.name} there is of another machine")
     for name, rows in autoregressive.bench_autoregressive(settings):
         found[name] = rows
         found["settings"][name] = {**asdict(settings), "tables": [name]}
@@ -93,11 +91,9 @@ def _simulation(config: DictConfig) -> dict[str, Any]:
 
     settings = build(config.simulation)
     assert isinstance(settings, SimulationBenchConfig)
-    size = [f"world.width={config.width}", f"world.height={config.height}"]
-    worlds = {
-        name: build(compose("simulate", [f"world={name}", "out=none", *size]).world)
-        for name in config.worlds
-    }
+    given = ["out=none", f"world.width={config.width}", f"world.height={config.height}"]
+    names = config.worlds
+    worlds = {n: build(compose("simulate", [f"world={n}", *given]).world) for n in names}
     rows = bench_simulation(settings, worlds)
     print_rows(rows, settings.workers)
     return {"settings": asdict(settings), "rows": rows}
