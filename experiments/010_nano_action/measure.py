@@ -66,7 +66,11 @@ def main(
     def gripper(number: int, made: Tensor) -> dict[str, Tensor]:
         if reader is None:
             return {}
-        apart = reader.read_video(made)[..., :3] - places[number][:, GIVEN:]
+        video = batches[number].video
+        assert video is not None
+        last = reader.read_video(video[:, :, GIVEN - 1 : GIVEN])[..., :3]
+        wrong = last - places[number][:, GIVEN - 1 : GIVEN]  # known, so taken off
+        apart = reader.read_video(made)[..., :3] - wrong - places[number][:, GIVEN:]
         return {"gripper_mm": 1e3 * apart.norm(dim=-1)}
 
     report = evaluate_rollouts(world, batches, given=GIVEN, seed=SEED, base=control, extra=gripper)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openwfm.benchmarks.arm import Arm, Outcome, at_random, carried_out, nearness, planned
+from openwfm.benchmarks.arm import Arm, Outcome, at_random, bias, carried_out, nearness, planned
 from openwfm.evaluation.metrics import bootstrap_interval
 from openwfm.evaluation.probe import Probe
 from openwfm.evaluation.table import plain_interval
@@ -68,10 +68,9 @@ def main(
                 elites=max(2, candidates // 5),
                 batch=candidates,
             )
-            arm.start(number)
-            planner = Planner(
-                config, nearness(probe, arm.goal), seed=derive_seed(SEED, "p", number)
-            )
+            video, _ = arm.start(number)
+            reward = nearness(probe, arm.goal, bias(arm, probe, video))
+            planner = Planner(config, reward, seed=derive_seed(SEED, "p", number))
             began = time.perf_counter()
             found.setdefault(method, []).append(
                 carried_out(arm, number, steps, begin, planned(planner))

@@ -2,8 +2,10 @@
 one and carried out in the other.
 
 A policy acts on the state of the world that it is in: the simulator's own, or what a probe reads
-out of the learned world's pictures. Things other than the gripper are taken to stay where the
-first picture's state has them, so this holds for tasks that move nothing (reach).
+out of the learned world's pictures. Of the first picture the state is known, so that what the
+probe is wrong by there is taken off all later readings of the episode. Things other than the
+gripper are taken to stay where they are at first, so this holds for tasks that move nothing
+(reach).
 """
 
 from __future__ import annotations
@@ -90,13 +92,13 @@ def in_reality(
     arm: Arm, skill: str, number: int, steps: int, probe: Probe
 ) -> tuple[Outcome, Outcome]:
     """A policy in the simulator: by the simulator's state, and by what the probe reads."""
-    arm.start(number)
-    goal, policy = arm.goal, arm.policy(skill, number)
+    video, _ = arm.start(number)
+    goal, policy, wrong = arm.goal, arm.policy(skill, number), bias(arm, probe, video)
     true, frames = [], []
     for _ in range(steps):
         frames.append(arm.step(policy.act(arm.env.truth())))
         true.append(arm.away(goal))
-    read = probe.read(torch.stack(frames))[:, :3].numpy()
+    read = probe.read(torch.stack(frames))[:, :3].numpy() - wrong
     return (
         Outcome(distances=np.array(true)),
         Outcome(distances=np.linalg.norm(read - goal, axis=1)),
@@ -107,9 +109,10 @@ def in_world(
     arm: Arm, world: ActionWorld, skill: str, numbers: Sequence[int], steps: int, probe: Probe
 ) -> tuple[list[Outcome], Float[Tensor, "b 3 s h w"]]:
     """The same policy in the learned world: it sees what the probe reads. All episodes at once."""
-    starts, truths, goals, policies = [], [], [], []
+    starts, truths, goals, policies, wrong = [], [], [], [], []
     for number in numbers:
         starts.append(arm.start(number)[0])
+        wrong.append(bias(arm, probe, starts[-1]))
         truths.append(arm.env.truth())
         goals.append(arm.goal)
         policies.append(arm.policy(skill, number))
@@ -120,6 +123,7 @@ def in_world(
         actions = [policy.act(truth) for policy, truth in zip(policies, truths, strict=True)]
         frames = session.step(torch.tensor(np.stack(actions), dtype=torch.float32))
         read = probe.read(frames).numpy()
+        read[:, :3] -= np.stack(wrong)
         truths = [
             seen(truth, action, row)
             for truth, action, row in zip(truths, actions, read, strict=True)
@@ -128,6 +132,12 @@ def in_world(
         shown.append(frames)
     rows = np.stack(away, axis=1)
     return [Outcome(distances=row) for row in rows], torch.stack(shown, dim=2)
+
+
+def bias(arm: Arm, probe: Probe, video: Float[Tensor, "3 n h w"]) -> Float[np.ndarray, " 3"]:
+    """How far off the probe reads the last of these pictures, which shows the present; metres."""
+    read = probe.read(video[None, :, -1])[0, :3].numpy()
+    return np.asarray(read - arm.env.truth().position)
 
 
 def seen(truth: Truth, action: np.ndarray, read: Float[np.ndarray, " k"]) -> Truth:
@@ -151,9 +161,12 @@ def upright(space: ActionSpace, opening: float) -> ActionSpace:
     return replace(space, low=tuple(low), high=tuple(high))
 
 
-def nearness(probe: Probe, goal: np.ndarray) -> Callable[[Tensor, Tensor], Tensor]:
-    """Reward of frames: minus the metres from the goal, as the probe reads them."""
-    place = torch.tensor(goal, dtype=torch.float32)
+def nearness(
+    probe: Probe, goal: Float[np.ndarray, " 3"], wrong: Float[np.ndarray, " 3"]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Reward of frames: minus the metres from the goal, as the probe reads them (`bias` taken
+    off)."""
+    place = torch.tensor(goal + wrong, dtype=torch.float32)
     return lambda frames, actions: -(probe.read(frames)[:, :3] - place).norm(dim=1)
 
 
