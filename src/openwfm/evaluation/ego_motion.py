@@ -1,8 +1,8 @@
 """Where did the car of a clip drive? A probe that reads it from the optical flow of all views.
 
-Structure from motion fails at 80×48 pixels, so the steps are read by ridge regression from flow,
-averaged over cells, fitted to true steps of training clips. Its own error on real clips is the
-floor; no world can be seen to follow better than that.
+Not structure from motion, which 80×48 pixels give few matches (it was not tried): the steps are
+read by ridge regression from flow, averaged over cells, fitted to true steps of training clips. Its
+own error on real clips is the floor; no world can be seen to follow better than that.
 """
 
 from __future__ import annotations
