@@ -1,6 +1,6 @@
 """Matches between small pictures, for epipolar errors.
 
-At 80×48 pixels about half of SIFT's few matches across a 55° turn are wrong. What works there:
+At 80×48 pixels more than half of SIFT's few matches across a 55° turn are wrong. What works there:
 corners of one picture, looked for in the other one turned into the first one's axes (the cameras'
 rotation is known), by normalised correlation in a window that is square, so that a wrong match has
 no reason to lie on the epipolar line. From frame to frame corners are followed by Lucas and

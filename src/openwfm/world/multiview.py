@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openwfm.data.members import read_trajectory
+from openwfm.data.members import ActionTrack, read_trajectory
 from openwfm.diffusion import DiffusionWorldModel
 from openwfm.diffusion.control import Controls
 from openwfm.diffusion.views import fold_views, unfold_views
 from openwfm.files import read_json, sha256_file
+from openwfm.posttraining.camera_path import CameraPath
 from openwfm.posttraining.driving import GRID, VIEWS, checked_trajectory
 from openwfm.tokenizer import VideoTokenizer
 from openwfm.video import to_uint8, write_video
@@ -133,6 +134,8 @@ class MultiViewWorld(DiffusionWorld):
         top_p: float | None = None,
         fps: float | None = None,
         chunking: Chunking | None = None,
+        actions: ActionTrack | Path | str | None = None,
+        camera: CameraPath | Path | str | None = None,
         progress: bool = False,
     ) -> ViewGeneration:
         """All views of a drive. ``frames`` is a video or picture for each view, by name, or a
@@ -143,6 +146,9 @@ class MultiViewWorld(DiffusionWorld):
         """
         if chunking is not None:
             raise ValueError("chunking: a world of several views makes every video in one pass")
+        for name, value in (("actions", actions), ("camera", camera)):
+            if value is not None:
+                raise ValueError(f"{name}: a world of several views follows none")
         num_frames = num_frames or self.facts.num_frames
         fps = fps or self.facts.fps
         if num_frames is None or fps is None:
