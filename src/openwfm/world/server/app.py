@@ -42,7 +42,6 @@ class Server:
         self._beginnings = list(beginnings)
         self._visits: dict[str, Visit] = {}
         self._network = asyncio.Lock()  # one step at a time: it uses all cores
-        self._seconds: list[float] = []
 
     def app(self) -> Any:
         """The ASGI application."""
