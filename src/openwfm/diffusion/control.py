@@ -8,10 +8,11 @@ is the one it was. Controls live in `openwfm.posttraining`; this is the contract
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -23,12 +24,14 @@ Grid = tuple[int, int, int]  # latent frames, rows, columns
 @dataclass(frozen=True, kw_only=True)
 class Controls:
     """What steers a batch; None where nothing does. ``size`` is (rows, columns) of the pixels that
-    ``intrinsics`` are for."""
+    ``intrinsics`` are for. What is ``dropped`` steers nothing, as at times in training."""
 
     intrinsics: Float[Tensor, "b t 3 3"] | None = None
     camera_to_world: Float[Tensor, "b t 4 4"] | None = None
     action: Float[Tensor, "b s a"] | None = None
+    trajectory: Float[Tensor, "b 64 3"] | None = None
     size: tuple[int, int] | None = None
+    dropped: bool = False
 
     @classmethod
     def of(cls, batch: VideoBatch, size: tuple[int, int]) -> Controls:
@@ -36,8 +39,17 @@ class Controls:
             intrinsics=batch.intrinsics,
             camera_to_world=batch.camera_to_world,
             action=batch.action,
+            trajectory=batch.trajectory,
             size=size,
         )
+
+    def rows(self, index: Sequence[int] | Tensor) -> Controls:
+        """Those of some samples, in that order."""
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            changed[field.name] = value[index] if isinstance(value, Tensor) else value
+        return Controls(**changed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +97,21 @@ class ControlConfig(Protocol):
     dropout: float
 
     def build(self, width: int) -> Control: ...
+
+
+class Adaptation(Protocol):
+    """How a network learns through a few tensors beside its own (`openwfm.posttraining.lora`)."""
+
+    def adapt(self, network: nn.Module, generator: torch.Generator) -> None:
+        """Add them in place; ``network`` computes what it did, and nothing else of it learns."""
+
+    def merged(self, network: nn.Module) -> nn.Module:
+        """A copy that computes the same with the layers that it had before."""
+
+    def learned(self, network: nn.Module) -> dict[str, Tensor]:
+        """What, with the base, is the whole."""
+
+    def export_config(self) -> dict[str, Any]: ...
 
 
 # (values of `Control.export_config`, width of the network) -> the control.

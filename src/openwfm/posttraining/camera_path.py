@@ -17,6 +17,7 @@ from torch import Tensor
 from openwfm.posttraining.rays import check_intrinsics, check_poses
 
 MOVES = ("forward", "back", "left", "right", "up", "down", "turn_left", "turn_right", "stay")
+MOVE_STEP, MOVE_TURN, MOVE_FOVY = 0.05, 1.5, 59.0  # metres, degrees; of moves without a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,14 @@ class CameraPath:
     def __len__(self) -> int:
         return len(self.intrinsics)
 
+    def facts(self) -> dict[str, Any]:
+        """For provenance: the whole path, readable by `read_path`."""
+        return {
+            "size": list(self.size),
+            "intrinsics": self.intrinsics.tolist(),
+            "camera_to_world": self.camera_to_world.tolist(),
+        }
+
     def require(self, num_frames: int) -> None:
         """Raises ValueError for another number of frames."""
         if len(self) != num_frames:
@@ -60,7 +69,8 @@ def read_path(file: Path | str) -> CameraPath:
     """``{"size": [rows, columns], "intrinsics": …, "camera_to_world": [4×4, …]}``.
 
     ``intrinsics`` is one 3×3 matrix or one for every frame; ``"fovy": degrees`` may stand in its
-    place, and ``"moves": "forward*8 turn_left*8"`` (`joystick`) in that of the poses.
+    place, and ``"moves": "forward*8 turn_left*8"`` (`joystick`, with its ``step`` and ``turn``) in
+    that of the poses.
     Raises ValueError naming the file and the field.
     """
     path = Path(file)
@@ -74,15 +84,33 @@ def read_path(file: Path | str) -> CameraPath:
         raise ValueError(f"{path}: {error}") from error
 
 
+def given_path(camera: CameraPath | Path | str, size: tuple[int, int] | None) -> CameraPath:
+    """A path as it is, from a file that ends in .json, or of moves as in ``forward*8 turn_left*8``
+    (`joystick`, at `MOVE_STEP` and `MOVE_TURN`) for pictures of ``size``.
+
+    Raises ValueError naming what does not fit.
+    """
+    if isinstance(camera, CameraPath):
+        return camera
+    if Path(camera).suffix.lower() == ".json":
+        return read_path(camera)
+    if size is None:
+        raise ValueError("camera: moves need the size of the pictures, which the weights lack")
+    poses = joystick(str(camera), step=MOVE_STEP, turn=MOVE_TURN)
+    lens = pinhole(size, MOVE_FOVY).expand(len(poses), -1, -1).clone()
+    return CameraPath(intrinsics=lens, camera_to_world=poses, size=size)
+
+
 def _of_fields(data: Any) -> CameraPath:
-    known = {"size", "intrinsics", "fovy", "camera_to_world", "moves"}
+    known = {"size", "intrinsics", "fovy", "camera_to_world", "moves", "step", "turn"}
     if not isinstance(data, dict) or "size" not in data or set(data) - known:
         raise ValueError(f"camera: must be an object with size and some of {sorted(known)}")
     size = tuple(int(n) for n in _numbers("size", data["size"], (2,)).tolist())
     if ("camera_to_world" in data) == ("moves" in data):
         raise ValueError("camera: must have either camera_to_world or moves")
     if "moves" in data:
-        poses = joystick(str(data["moves"]))
+        sizes = {n: float(_numbers(n, data[n], ())) for n in ("step", "turn") if n in data}
+        poses = joystick(str(data["moves"]), **sizes)
     else:
         poses = _numbers("camera_to_world", data["camera_to_world"], (None, 4, 4))
     if ("intrinsics" in data) == ("fovy" in data):

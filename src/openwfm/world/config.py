@@ -15,8 +15,12 @@ class GenerateConfig:
     run: str
     out: str
     frames: str | None = None
+    actions: str | None = None
+    image: str | None = None
+    camera: str | None = None
     prompt: str | None = None
     prompts: tuple[str, ...] | None = None
+    trajectory: str | None = None
     num_frames: int | None = None
     seed: int = 0
     guidance: float | None = None
@@ -36,6 +40,10 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if Path(self.out).suffix != ".mp4":
             raise ValueError(f"out={self.out}: must end in .mp4")
+        if self.image is not None:
+            if self.frames is not None:
+                raise ValueError(f"image={self.image}: must stand without frames")
+            object.__setattr__(self, "frames", self.image)
         if self.prompt is not None:
             object.__setattr__(self, "prompt", str(self.prompt))
         if self.prompts is not None:

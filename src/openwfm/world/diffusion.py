@@ -15,7 +15,7 @@ from torch import Tensor
 from openwfm.diffusion import DiffusionWorldModel, load_world_model
 from openwfm.diffusion.config import SamplerConfig
 from openwfm.files import read_json, sha256_file
-from openwfm.posttraining import CONTROLS
+from openwfm.posttraining import CONTROLS, CameraControl
 from openwfm.randomness import derive_seed
 from openwfm.shapes import LatentFrames
 from openwfm.text import TextEncoder, embed_prompts, text_encoder
@@ -58,6 +58,14 @@ class DiffusionWorld(World):
             from openwfm.world.action import ActionWorld
 
             return ActionWorld.of(model, tokenizer, facts, folder)
+        if isinstance(model.control, CameraControl):
+            from openwfm.world.camera import CameraWorld
+
+            return CameraWorld(model, tokenizer, facts)
+        if model.net.config.num_views > 1:
+            from openwfm.world.multiview import MultiViewWorld
+
+            return MultiViewWorld.of(model, tokenizer, facts, folder)
         return cls(model, tokenizer, facts)
 
     @cached_property

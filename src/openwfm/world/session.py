@@ -192,7 +192,7 @@ class Noise:
     """Random numbers of one step: of (seed of the row, its step, purpose) and nothing else."""
 
     def __init__(self, seeds: Sequence[int], steps: Sequence[int]) -> None:
-        self._rows = list(zip(seeds, steps, strict=True))
+        self.rows = list(zip(seeds, steps, strict=True))  # (seed, step) of each
 
     def normal(self, purpose: str, shape: tuple[int, ...]) -> Float[Tensor, "b ..."]:
         """Standard normal numbers of ``shape`` for every row; forks of one row share theirs."""
@@ -200,6 +200,6 @@ class Noise:
             (seed, step): torch.randn(
                 shape, generator=torch_generator(seed, f"session/{purpose}", step)
             )
-            for seed, step in set(self._rows)
+            for seed, step in set(self.rows)
         }
-        return torch.stack([drawn[row] for row in self._rows])
+        return torch.stack([drawn[row] for row in self.rows])
