@@ -110,6 +110,8 @@ class Server:
             await socket.close(BAD, str(error)[:120])
         except TimeoutError:
             await socket.close(IDLE, "idle")
+        except require("starlette.websockets", extra="play").WebSocketDisconnect:
+            pass  # left while a frame was being made
         finally:
             self._visits.pop(token, None)
 
