@@ -66,9 +66,11 @@ def train(made: DiffusionModule, steps: int, **options: Any) -> dict[int, dict[s
     trainer = L.Trainer(
         accelerator="cpu", max_steps=steps, logger=log, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, limit_val_batches=0, log_every_n_steps=1,
         callbacks=[Obedience(num_clips=8, **options)],
     )  # fmt: skip
-    trainer.fit(made, DataLoader([clips()] * steps, batch_size=None))
+    batches = DataLoader([clips()] * steps, batch_size=None)
+    trainer.fit(made, batches, batches)
     return log.found
 
 

@@ -109,6 +109,38 @@ def test_it_is_loaded_as_what_it_is(tmp_path: Path) -> None:
         again.generate(frames=clip(2)[0], num_frames=5, fps=5.0)
 
 
+@pytest.mark.parametrize(
+    ("frames", "actions", "message"),
+    [
+        (torch.zeros(2, 3, 32, 32), None, r"frames: shape .*: must be \(batch, 3, frames"),
+        (torch.zeros(2, 4, 2, 32, 32), None, "must be \\(3, frames"),
+        (torch.zeros(2, 3, 0, 32, 32), None, "0 frames"),
+        (torch.zeros(2, 3, 2, 24, 32), None, r"24 rows, 32 columns: must be \(32, 32\)"),
+        (torch.full((2, 3, 2, 32, 32), torch.nan), None, "finite"),
+        (torch.full((2, 3, 2, 32, 32), 255.0), None, r"in \[-1, 1\]"),
+        (clip(2), torch.zeros(2, 1, 3), r"actions: shape \(2, 1, 3\): must be \(2, steps, 2\)"),
+        (clip(2), torch.full((2, 1, 2), torch.nan), "actions: must be finite"),
+    ],
+)
+def test_a_beginning_that_does_not_fit_is_named(
+    frames: Tensor, actions: Tensor | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        world().session(frames, seeds=[0, 1], actions=actions)
+
+
+def test_a_state_goes_on_in_another_session_of_its_world_only() -> None:
+    here = world()
+    first, other = here.session(clip(2), seeds=[1, 2]), here.session(clip(2, 5), seeds=[8, 9])
+    first.step(torch.zeros(2))
+    other.restore(first.state())
+    assert torch.equal(first.step(torch.ones(2)), other.step(torch.ones(2)))
+    state = first.state()
+    memory = {**state.memory, "latents": state.memory["latents"][:, :, :1]}
+    with pytest.raises(ValueError, match=r"state\.latents: .* a row: must be"):
+        other.restore(replace(state, memory=memory))
+
+
 def test_the_gauge_of_obedience_shows_a_gap_where_there_is_one() -> None:
     """The truth is what the world itself makes of the right actions."""
     here = world()

@@ -29,7 +29,7 @@ from openwfm.randomness import derive_seed
 from openwfm.shapes import Temporal
 from openwfm.tokenizer import VideoTokenizer
 from openwfm.world.diffusion import DiffusionWorld
-from openwfm.world.frames import condition_pixels
+from openwfm.world.frames import check_beginnings, condition_pixels
 from openwfm.world.generation import Generation, Sampling, WorldFacts
 from openwfm.world.long import Chunk
 from openwfm.world.session import ActionSpace, Noise, Session, SessionState
@@ -145,8 +145,9 @@ class ActionWorld(DiffusionWorld):
         """Begins with the last of ``frames``; ``actions`` are those between them.
 
         Where there are fewer than the network looks back to, the first frame stands still before
-        them and the mean action is done.
+        them and the mean action is done. Raises ValueError for frames or actions that do not fit.
         """
+        check_beginnings(frames, self.facts)
         network = NextFrame(self.model, self._sampler(sampling or Sampling()))
         with torch.inference_mode():
             latents = encode_frames(self.tokenizer, frames[:, :, -network.given :].to(self.device))
@@ -161,6 +162,13 @@ class ActionWorld(DiffusionWorld):
         config, count = self.action, self.action.steps - 1
         rest = torch.tensor(config.mean).expand(batch, count, -1)
         if actions is not None:
+            if actions.ndim != 3 or actions.shape[::2] != (batch, len(config.names)):
+                raise ValueError(
+                    f"actions: shape {tuple(actions.shape)}: must be ({batch}, steps, "
+                    f"{len(config.names)}): {', '.join(config.names)}"
+                )
+            if not bool(torch.isfinite(actions).all()):
+                raise ValueError("actions: must be finite")
             rest = torch.cat((rest, actions.float()), dim=1)
         return rest[:, rest.shape[1] - count :].to(self.device)
 

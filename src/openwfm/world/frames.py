@@ -58,7 +58,7 @@ def condition_pixels(
     longest = int(facts.temporal.frames(max(1, facts.max_condition)))
     if isinstance(frames, Tensor):
         video = frames
-        _check_pixels(video)
+        check_pixels(video)
     else:
         pixels, rate = read_video(frames, last=longest)
         video = from_uint8(pixels)
@@ -78,7 +78,25 @@ def condition_pixels(
     return video, source | {"frames": video.shape[1], "latent_frames": count}
 
 
-def _check_pixels(video: Tensor) -> None:
+def check_beginnings(frames: Tensor, facts: WorldFacts) -> None:
+    """Raises ValueError unless ``frames`` are pixels ``b 3 n h w`` of the size of training."""
+    if frames.ndim != 5:
+        raise ValueError(
+            f"frames: shape {tuple(frames.shape)}: must be (batch, 3, frames, rows, columns)"
+        )
+    for video in frames:
+        check_pixels(video)
+    if not frames.shape[2]:
+        raise ValueError("frames: 0 frames: must be at least 1")
+    if facts.size is not None and tuple(frames.shape[-2:]) != facts.size:
+        raise ValueError(
+            f"frames: {frames.shape[-2]} rows, {frames.shape[-1]} columns: must be {facts.size}, "
+            "those of training (use beginning)"
+        )
+
+
+def check_pixels(video: Tensor) -> None:
+    """Raises ValueError unless ``video`` is float ``3 t h w`` in [-1, 1]."""
     if video.ndim != 4 or video.shape[0] != 3:
         raise ValueError(f"frames: shape {tuple(video.shape)}: must be (3, frames, rows, columns)")
     if not video.is_floating_point():

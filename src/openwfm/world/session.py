@@ -153,6 +153,12 @@ class Session(ABC):
             raise ValueError(
                 f"state: remembers {sorted(state.memory)}: must be {sorted(self._memory)}"
             )
+        for name, tensor in self._memory.items():
+            if state.memory[name].shape[1:] != tensor.shape[1:]:
+                raise ValueError(
+                    f"state.{name}: {tuple(state.memory[name].shape[1:])} a row: must be "
+                    f"{tuple(tensor.shape[1:])}"
+                )
         self._memory, self._frames = dict(state.memory), state.frames
         self._seeds, self._steps = tuple(state.seeds), tuple(state.steps)
 

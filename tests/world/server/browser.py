@@ -20,7 +20,7 @@ def wait(page: Page, steps: int) -> None:
 def main(url: str, screenshot: str) -> None:
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        page = browser.new_page(viewport={"width": 1000, "height": 640})
+        page = browser.new_page(viewport={"width": 1000, "height": 800})
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(url)
@@ -48,6 +48,16 @@ def main(url: str, screenshot: str) -> None:
         page.wait_for_function("document.body.dataset.steps === '0'")
         page.wait_for_timeout(200)
         assert pixels(page) == first
+        page.keyboard.press("Space")
+        wait(page, 3)
+        page.keyboard.press("Space")
+        page.wait_for_timeout(500)
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.body.dataset.branch === '1'")
+        page.keyboard.press("1")
+        page.wait_for_function("document.body.dataset.branch === '0'")
+        page.click("#smooth")
+        assert page.get_attribute("#view", "class") == "smooth"
         with page.expect_download() as download:
             page.click("#clip")
         assert download.value.suggested_filename == "openwfm.mp4"

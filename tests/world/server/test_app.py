@@ -136,3 +136,29 @@ def test_keys_move_the_picture_in_a_browser(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert "moved" in done.stdout
     assert (tmp_path / "page.png").stat().st_size > 5000
+
+
+def test_a_visitor_who_leaves_during_a_step_is_forgotten_quietly() -> None:
+    """Its socket says so when the frame is sent, as starlette does."""
+    import asyncio
+
+    from starlette.websockets import WebSocketDisconnect
+
+    class Gone:
+        sent = 0
+
+        async def accept(self) -> None: ...
+
+        async def receive(self) -> dict[str, str]:
+            return {"type": "websocket.receive", "text": ACT}
+
+        async def send_text(self, text: str) -> None:
+            Gone.sent += 1
+            if Gone.sent == 2:
+                raise WebSocketDisconnect(code=1006)
+
+        async def send_bytes(self, data: bytes) -> None: ...
+
+    here = server()
+    asyncio.run(here._connect(Gone()))
+    assert Gone.sent == 2 and not here._visits

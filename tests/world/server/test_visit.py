@@ -70,6 +70,7 @@ BAD = [
     '{"do": "act", "action": [1]}', '{"do": "act", "action": [1, 2, 3]}',
     '{"do": "act", "action": [1, "2"]}', '{"do": "act", "action": [1, NaN]}',
     '{"do": "act", "action": [1, Infinity]}', '{"do": "act", "action": [1, true]}',
+    '{"do": "act", "action": [1, 1' + "0" * 400 + "]}",
     '{"do": "act", "action": {"0": 1}}', '{"do": "reset", "scene": 3}',
     '{"do": "reset", "scene": -1}', '{"do": "reset", "scene": 1.5}',
     '{"do": "reset", "scene": true}',

@@ -42,7 +42,6 @@ class Server:
         self._beginnings = list(beginnings)
         self._visits: dict[str, Visit] = {}
         self._network = asyncio.Lock()  # one step at a time: it uses all cores
-        self._seconds: list[float] = []
 
     def app(self) -> Any:
         """The ASGI application."""
@@ -111,6 +110,8 @@ class Server:
             await socket.close(BAD, str(error)[:120])
         except TimeoutError:
             await socket.close(IDLE, "idle")
+        except require("starlette.websockets", extra="play").WebSocketDisconnect:
+            pass  # left while a frame was being made
         finally:
             self._visits.pop(token, None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,7 +108,7 @@ class Visit:
         for value in values:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise MessageError("action: must be numbers")
-            if not math.isfinite(value):
+            if not abs(value) <= sys.float_info.max:  # also no whole number that is no float
                 raise MessageError("action: must be finite")
         bounds = zip(values, space.low, space.high, strict=True)
         return torch.tensor([min(max(float(v), low), high) for v, low, high in bounds])
