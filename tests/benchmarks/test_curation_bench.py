@@ -48,7 +48,13 @@ def test_a_start_loads_both_phases_once(tmp_path, monkeypatch) -> None:
     assert loaded == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("name", ["num_takes", "repeats", "workers", "longer", "minutes"])
+@pytest.mark.parametrize("name", ["num_takes", "repeats", "workers", "longer", "minutes", "fps"])
 def test_settings_are_checked(name) -> None:
     with pytest.raises(ValueError, match=f"{name}=0"):
         CurationBenchConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("parts", [[], ["engine"]])
+def test_parts_are_known(parts) -> None:
+    with pytest.raises(ValueError, match="must be some of engines, memory"):
+        CurationBenchConfig(parts=tuple(parts))

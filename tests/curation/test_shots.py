@@ -91,8 +91,8 @@ def test_without_doubt_no_error_within_the_margin_changes_a_cut(seed, threshold,
         ({20: 0.42}, True),  # near the threshold
         ({20: 0.99, 21: 0.989}, True),  # which of two is the peak
         ({20: 0.99, 21: 0.6}, False),
-        ({0: 0.99}, True),  # the peak may lie in the window before
-        ({49: 0.99}, True),
+        ({0: 0.99}, False),  # the video begins and ends here
+        ({49: 0.99}, False),
     ],
 )
 def test_what_is_doubtful(changes, doubtful) -> None:
@@ -100,3 +100,24 @@ def test_what_is_doubtful(changes, doubtful) -> None:
     for at, value in changes.items():
         single[at] = value
     assert is_doubtful(single, single, 0.4, 0.12) == doubtful
+
+
+@pytest.mark.parametrize(
+    "changes, doubtful",
+    [
+        ({49: 0.99, 50: 0.7}, False),  # the peak lies before
+        ({49: 0.99, 50: 0.989}, True),  # or not
+        ({49: 0.99, 48: 0.989}, False),  # neither of the two is judged
+        ({50: 0.99, 49: 0.38, 48: 0.99}, True),  # 49 may join the two once it is corrected
+        ({40: 0.42}, False),  # as near to the threshold, but not judged
+        ({100: 0.42}, False),
+        (dict.fromkeys(range(95, 110), 0.6) | {96: 0.99}, False),
+        (dict.fromkeys(range(95, 150), 0.6) | {96: 0.99}, True),  # goes on beyond what is known
+        (dict.fromkeys(range(55), 0.6) | {52: 0.99}, True),
+    ],
+)
+def test_doubt_in_the_light_of_the_windows_around(changes, doubtful) -> None:
+    single = np.full(150, 0.01, np.float32)
+    for at, value in changes.items():
+        single[at] = value
+    assert is_doubtful(single, single, 0.4, 0.12, (50, 100)) == doubtful

@@ -40,13 +40,28 @@ def test_the_first_pass_is_near_and_the_cuts_are_the_same(both) -> None:
 def test_a_doubtful_window_is_computed_in_fp32(both, monkeypatch) -> None:
     exact, two = both
     frames = torch.from_numpy(noise(100))
-    monkeypatch.setattr(two, "quick", lambda _: (torch.full((50,), THRESHOLD),) * 2)
     before = two.num_exact
-    single, many, after = two.window(frames, None)
-    assert two.num_exact == before + 1 and after is not None
-    torch.testing.assert_close((single, many), exact.window(frames, None)[:2])
+    monkeypatch.setattr(two, "quick", lambda _: (torch.full((50,), THRESHOLD),) * 2)
+    [found] = two.windows([frames])
+    assert two.num_exact == before + 1
+    torch.testing.assert_close(found, exact.window(frames, None)[:2])
     monkeypatch.setattr(two, "quick", lambda _: (torch.full((50,), 0.001),) * 2)
-    assert two.window(frames, after)[2] is None and two.num_exact == before + 1
+    [found] = two.windows([frames])
+    assert found[0].max() == found[0].min() and two.num_exact == before + 1
+
+
+@pytest.mark.parametrize("runner_up, again", [(0.9, 0), (0.989, 2)])
+def test_a_cut_between_windows_is_judged_with_both(both, monkeypatch, runner_up, again) -> None:
+    _, two = both
+    firsts = torch.full((3, 50), 0.001)
+    firsts[1, 49], firsts[2, 0] = 0.99, runner_up
+    stream = iter(firsts)
+    monkeypatch.setattr(two, "quick", lambda _: (next(stream),) * 2)
+    windows = [torch.from_numpy(noise(100))] * 3
+    before = two.num_exact
+    assert len(list(two.windows(windows))) == 3
+    # Of two peaks as high, the second window too is computed again, beside the exact first one.
+    assert (two.num_exact - before > 0) == (again > 0)
 
 
 @pytest.mark.parametrize("quick", [True, False])

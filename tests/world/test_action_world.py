@@ -14,7 +14,7 @@ from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import EdmConfig, SamplerConfig
 from openwfm.diffusion.frames import decode_frames, encode_frames
 from openwfm.diffusion.model import DiffusionWorldModel
-from openwfm.evaluation.rollouts import COPY, WORLD, WRONG, evaluate_rollouts
+from openwfm.evaluation.rollouts import BASE, COPY, METRICS, WORLD, WRONG, evaluate_rollouts
 from openwfm.shapes import Temporal
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
 from openwfm.weights import plain, save_weights
@@ -50,6 +50,16 @@ def world(trained: bool = True) -> ActionWorld:
         size=(32, 32), num_frames=3, fps=5.0,
     )  # fmt: skip
     return ActionWorld.of(model.requires_grad_(False), tokenizer(), facts, Path("here"))
+
+
+def publish_action(folder: Path) -> Path:
+    """The weights of `world`."""
+    here = world()
+    config = {**here.model.export_config(), "frame_by_frame": True, "data": {"size": [32, 32]}}
+    save_weights(folder, plain(config), here.model.state_dict())
+    coder = plain({"kind": "tokenizer", "net": asdict(TOKENIZER)})
+    save_weights(folder / "tokenizer", coder, here.tokenizer.state_dict())
+    return folder
 
 
 def clip(count: int, seed: int = 0, batch: int = 2) -> Tensor:
@@ -90,11 +100,7 @@ def test_actions_matter_and_the_start_may_be_short() -> None:
 
 def test_it_is_loaded_as_what_it_is(tmp_path: Path) -> None:
     here = world()
-    config = {**here.model.export_config(), "frame_by_frame": True, "data": {"size": [32, 32]}}
-    save_weights(tmp_path, plain(config), here.model.state_dict())
-    coder = plain({"kind": "tokenizer", "net": asdict(TOKENIZER)})
-    save_weights(tmp_path / "tokenizer", coder, here.tokenizer.state_dict())
-    again = World.load(tmp_path)
+    again = World.load(publish_action(tmp_path))
     assert isinstance(again, ActionWorld)
     actions = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(2))
     first, second = (w.rollout(clip(2), actions, seed=4) for w in (here, again))
@@ -122,7 +128,19 @@ def test_the_gauge_of_obedience_shows_a_gap_where_there_is_one() -> None:
     ignored = evaluate_rollouts(deaf, batches, given=2, seed=0)
     assert not ignored.obeys
     assert all(abs(ignored.gaps[name]["psnr"].mean) < 1e-4 for name in WRONG)
-    assert np.isfinite(report.by_step[COPY]).all()
+    for metric in METRICS:
+        assert np.isfinite(report.by_step[metric][COPY]).all()
+    assert report.rows[WORLD]["latent_l2"].mean < report.rows[COPY]["latent_l2"].mean
+    assert report.rows[WORLD]["features"].mean < report.rows[COPY]["features"].mean
+
+    def size(number: int, made: Tensor) -> dict[str, Tensor]:
+        return {"brightness": made.mean((1, 3, 4)) + number}
+
+    beside = evaluate_rollouts(here, batches[:1], base=deaf, extra=size)
+    assert beside.gaps[BASE]["moving_psnr"].low > 0
+    wanted = float(batches[0].video[:, :, -1:].mean())  # type: ignore[index]
+    found = beside.by_step["brightness"][WORLD]
+    assert len(found) == 4 and found[-1] == pytest.approx(wanted, abs=1e-3)
     with pytest.raises(ValueError, match="needs video and action"):
         evaluate_rollouts(here, [replace(batches[0], action=None)])
     with pytest.raises(ValueError, match="no clips"):

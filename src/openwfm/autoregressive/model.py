@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from openwfm.autoregressive.config import TransformerConfig, YarnConfig
+from openwfm.autoregressive.context import ContextControl, ContextReader, read_context
 from openwfm.autoregressive.generate import stream_tokens
 from openwfm.autoregressive.medusa import MedusaConfig, MedusaDrafter, MedusaHeads
 from openwfm.autoregressive.objective import (
@@ -49,13 +51,14 @@ class StepDraws:
     """All random numbers of one training step."""
 
     keep_text: Bool[Tensor, " b"]
+    keep_control: Bool[Tensor, " b"] | None = None
 
 
 class AutoregressiveWorldModel(nn.Module):
     """Token indices in, token indices out; no Lightning, no tokenizer.
 
     ``tokenizer_sha256`` names the weights whose tokens these are: another tokenizer's mean
-    something else.
+    something else. ``control`` adds tokens to the context of a network that has one.
     """
 
     def __init__(
@@ -67,9 +70,12 @@ class AutoregressiveWorldModel(nn.Module):
         text: TextConfig,
         tokenizer_sha256: str,
         medusa: MedusaConfig | None = None,
+        control: ContextControl | None = None,
     ) -> None:
         super().__init__()
-        if (text.encoder == "none") != (net.context_width is None):
+        if control is not None and net.context_width is None:
+            raise ValueError("net.context_width: null: must be set for a control")
+        if control is None and (text.encoder == "none") != (net.context_width is None):
             raise ValueError(
                 f"text.encoder={text.encoder}: must be none exactly when "
                 f"net.context_width={net.context_width} is null"
@@ -81,6 +87,7 @@ class AutoregressiveWorldModel(nn.Module):
             )
         self.net = Transformer(net)
         self.medusa = None if medusa is None else MedusaHeads(net.width, medusa)
+        self.control = control
         self.objective, self.sampler, self.text = objective, sampler, text
         self.tokenizer_sha256 = tokenizer_sha256
 
@@ -96,7 +103,10 @@ class AutoregressiveWorldModel(nn.Module):
 
     def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
         keep_text = torch.rand(batch, generator=generator) >= self.objective.text_dropout
-        return StepDraws(keep_text)
+        if self.control is None:
+            return StepDraws(keep_text)
+        keep = torch.rand(batch, generator=generator) >= self.control.config.dropout
+        return StepDraws(keep_text, keep)
 
     def sequence(self, indices: Int[Tensor, "b f y x"]) -> Int[Tensor, "b n"]:
         """Tokens in the order of the network, their begin first where there is one.
@@ -120,19 +130,21 @@ class AutoregressiveWorldModel(nn.Module):
         draws: StepDraws,
         *,
         text: Float[Tensor, "b n d"] | None,
+        actions: Float[Tensor, "b s a"] | None = None,
     ) -> Float[Tensor, "b m d"]:
         """What foresees the last m tokens of clips: all of them with a begin of video, else all
         but the first."""
         sequence = self.sequence(indices)
-        context = self.context(text, draws.keep_text.to(indices.device))
+        context = self.context(text, draws.keep_text, actions, draws.keep_control)
         return self.net.hidden(sequence[:, :-1], context=context)
 
     def loss(
         self, indices: Int[Tensor, "b f y x"], hidden: Float[Tensor, "b m d"]
     ) -> NextTokenLoss:
-        """Of clips and what `hidden` made of them."""
+        """Of clips and what `hidden` made of them; only what is counted is unembedded."""
+        counted = math.prod(indices.shape[1:]) - self.objective.min_frames * indices[0, 0].numel()
         return next_token_loss(
-            self.net.logits(hidden),
+            self.net.logits(hidden[:, -max(1, counted) :]),
             indices.flatten(1),
             self.counted(indices),
             self.config.frame_tokens,
@@ -145,20 +157,30 @@ class AutoregressiveWorldModel(nn.Module):
         return counted_targets(given, self.config.frame_tokens, indices.shape[1])
 
     def context(
-        self, text: Float[Tensor, "b n d"] | None, keep: Bool[Tensor, " b"] | None = None
+        self,
+        text: Float[Tensor, "b n d"] | None,
+        keep: Bool[Tensor, " b"] | None = None,
+        actions: Float[Tensor, "b s a"] | None = None,
+        keep_control: Bool[Tensor, " b"] | None = None,
     ) -> list[Keys] | None:
-        """Keys of the prompts, padded with null tokens; ``keep`` False is no prompt."""
+        """Keys of the prompts and of what controls them, padded with null tokens; ``keep`` False
+        is no prompt, ``keep_control`` False no control."""
         if self.config.context_width is None:
             return None
-        if text is None:
-            raise ValueError(
-                f"text: missing: this world was made for text.encoder={self.text.encoder}; "
-                "curate with a text stage"
-            )
-        text = text[:, : self.text.tokens]
-        if keep is not None:
-            text = text * keep[:, None, None]
-        return self.net.context_keys(text, null_tokens=self.text.tokens - text.shape[1])
+        parts = []
+        if self.text.encoder != "none":
+            if text is None:
+                raise ValueError(
+                    f"text: missing: this world was made for text.encoder={self.text.encoder}; "
+                    "curate with a text stage"
+                )
+            parts.append(_kept(text[:, : self.text.tokens], keep))
+        if self.control is not None:
+            parts.append(_kept(self.control(actions), keep_control))
+        elif actions is not None:
+            raise ValueError("actions: this world takes none; leave them out")
+        tokens = torch.cat(parts, dim=1)
+        return self.net.context_keys(tokens, max(0, self.text.tokens - tokens.shape[1]))
 
     @torch.no_grad()
     def generate(
@@ -167,6 +189,7 @@ class AutoregressiveWorldModel(nn.Module):
         num_latent_frames: int,
         *,
         text: Float[Tensor, "b n d"] | None = None,
+        actions: Float[Tensor, "b s a"] | None = None,
         batch: int = 1,
         sampler: SamplerConfig | None = None,
         generator: torch.Generator | None = None,
@@ -182,6 +205,7 @@ class AutoregressiveWorldModel(nn.Module):
             given,
             num_latent_frames,
             text=text,
+            actions=actions,
             sampler=sampler,
             generator=generator,
             decoding=decoding,
@@ -195,6 +219,7 @@ class AutoregressiveWorldModel(nn.Module):
         num_latent_frames: int,
         *,
         text: Float[Tensor, "b n d"] | None = None,
+        actions: Float[Tensor, "b s a"] | None = None,
         sampler: SamplerConfig | None = None,
         generator: torch.Generator | None = None,
         decoding: DecodingConfig | None = None,
@@ -205,7 +230,14 @@ class AutoregressiveWorldModel(nn.Module):
         """
         rows, columns = self.config.grid[1:]
         windows = self.windows(given.shape[1], num_latent_frames, decoding)
-        context = self.context(text) if text is not None else self.no_text(len(given))
+        if self.control is not None and len(windows) > 1:
+            raise ValueError(
+                f"num_latent_frames={num_latent_frames}: must be at most {self.config.grid[0]}, "
+                "those that actions were given for in training"
+            )
+        if text is None and self.text.encoder != "none":
+            text = self.net.embed.weight.new_zeros(len(given), 1, self.config.context_width or 0)
+        context = self.context(text, actions=actions)
         recent = given.long()
         for window in windows:
             recent = recent[:, recent.shape[1] - window.carried :]
@@ -241,14 +273,6 @@ class AutoregressiveWorldModel(nn.Module):
         empty = self.net.embed.weight.new_zeros(batch, 0, *self.config.grid[1:])
         return empty.long()
 
-    def no_text(self, batch: int) -> list[Keys] | None:
-        """Keys of no prompt; None for a network without cross-attention."""
-        width = self.config.context_width
-        if width is None:
-            return None
-        nothing = self.net.embed.weight.new_zeros(batch, 1, width)
-        return self.net.context_keys(nothing, null_tokens=self.text.tokens - 1)
-
     def export_config(self) -> dict[str, Any]:
         return {
             "kind": "world",
@@ -259,11 +283,21 @@ class AutoregressiveWorldModel(nn.Module):
             "text": asdict(self.text),
             "tokenizer_sha256": self.tokenizer_sha256,
             "medusa": None if self.medusa is None else asdict(self.medusa.config),
+            **({} if self.control is None else {"control": self.control.export_config()}),
         }
 
 
-def load_autoregressive_model(folder: Path | str) -> AutoregressiveWorldModel:
-    """The model of a published folder, in eval mode. Raises ValueError when anything differs."""
+def _kept(tokens: Float[Tensor, "b n d"], keep: Bool[Tensor, " b"] | None) -> Tensor:
+    return tokens if keep is None else tokens * keep.to(tokens.device)[:, None, None]
+
+
+def load_autoregressive_model(
+    folder: Path | str, controls: Mapping[str, ContextReader] | None = None
+) -> AutoregressiveWorldModel:
+    """The model of a published folder, in eval mode; ``controls`` are the kinds it may have.
+
+    Raises ValueError when anything differs.
+    """
     config, tensors = read_weights(folder, kind="world")
     source = str(Path(folder))
     parts = {"net", "objective", "sampler", "text", "tokenizer_sha256"}
@@ -277,6 +311,7 @@ def load_autoregressive_model(folder: Path | str) -> AutoregressiveWorldModel:
     medusa = config.get("medusa")  # weights from before there were heads do without the key
     model = AutoregressiveWorldModel(
         medusa=None if medusa is None else read_fields(MedusaConfig, medusa, source),
+        control=read_context(config.get("control"), net["context_width"], source, controls or {}),
         net=read_fields(TransformerConfig, net, source),
         objective=read_fields(NextTokenConfig, config["objective"], source),
         sampler=read_fields(SamplerConfig, config["sampler"], source),

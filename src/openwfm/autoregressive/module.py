@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.autoregressive.config import TransformerConfig
+from openwfm.autoregressive.context import ContextControl, ContextControlConfig
 from openwfm.autoregressive.medusa import MedusaConfig, freeze_below, medusa_loss
 from openwfm.autoregressive.model import AutoregressiveWorldModel, StepDraws, TextConfig
 from openwfm.autoregressive.objective import NextTokenConfig
@@ -33,6 +34,8 @@ class AutoregressiveModule(L.LightningModule):
     tokenizer is no submodule, so it is neither in checkpoints nor averaged. ``weights`` is a
     published folder to start from; its network must equal ``net``, but for what a stage of training
     changes when ``grow`` is set. With ``medusa`` the heads learn, and the last layers below them.
+    ``compile`` compiles the layers (a minute), which does not change what they compute.
+    ``control`` adds what steers a clip to the context.
     """
 
     def __init__(
@@ -49,11 +52,14 @@ class AutoregressiveModule(L.LightningModule):
         seed: int,
         medusa: MedusaConfig | None = None,
         grow: bool = False,
+        compile: bool = False,
+        control: ContextControlConfig | None = None,
     ) -> None:
         super().__init__()
         self.net_config, self.objective = net, objective
         self.sampler_config, self.text_config = sampler, text
-        self.medusa, self.grow = medusa, grow
+        self.medusa, self.grow, self.compile_layers = medusa, grow, compile
+        self.control = control or None
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.model: AutoregressiveWorldModel | None = None
@@ -77,12 +83,24 @@ class AutoregressiveModule(L.LightningModule):
                 text=self.text_config,
                 tokenizer_sha256=self.tokenizer_sha256,
                 medusa=self.medusa,
+                control=self._control(),
             )
         if self.weights is not None:
             start_from(model, self.weights, grow=self.grow)
         if self.medusa is not None:
             freeze_below(model.net, self.medusa)
+        if self.compile_layers:
+            for layer in model.net.layers:
+                layer.compile()
         self.model = model
+
+    def _control(self) -> ContextControl | None:
+        if self.control is None:
+            return None
+        width = self.net_config.context_width
+        if width is None:
+            raise ValueError("net.context_width: null: must be set for model.control")
+        return self.control.build(width)
 
     @property
     def world_model(self) -> AutoregressiveWorldModel:
@@ -128,7 +146,7 @@ class AutoregressiveModule(L.LightningModule):
 
     def _loss(self, batch: VideoBatch, draws: StepDraws, stage: str) -> Float[Tensor, ""]:
         model, indices = self.world_model, self.indices(batch)
-        hidden = model.hidden(indices, draws, text=batch.text)
+        hidden = model.hidden(indices, draws, text=batch.text, actions=self._actions(batch))
         found = model.loss(indices, hidden)
         values: dict[str, Tensor] = {"cross_entropy": found.cross_entropy, "z": found.z}
         values |= {f"accuracy_frame{i}": value for i, value in enumerate(found.accuracy)}
@@ -156,19 +174,24 @@ class AutoregressiveModule(L.LightningModule):
                 self.log(f"{stage}/{name}", value, **options)
         return loss
 
+    def _actions(self, batch: VideoBatch) -> Float[Tensor, "b s a"] | None:
+        return None if self.world_model.control is None else batch.action
+
     @torch.no_grad()
     def sample_tokens(self, batch: VideoBatch) -> dict[str, Int[Tensor, "b f y x"]]:
         """Rows of tokens: the truth, the likeliest token at each place given the true ones before
         it, and futures drawn freely."""
         model, indices = self.world_model, self.indices(batch).long()
+        actions = self._actions(batch)
         sequence = model.sequence(indices)
-        logits = model.net(sequence[:, :-1], context=model.context(batch.text))
+        logits = model.net(sequence[:, :-1], context=model.context(batch.text, actions=actions))
         forced = indices.flatten(1).clone()
         forced[:, -logits.shape[1] :] = logits.argmax(-1)
         free = model.generate(
             indices[:, : max(1, self.objective.max_frames)],
             indices.shape[1],
             text=batch.text,
+            actions=actions,
             generator=torch_generator(self.seed, "samples"),
         )
         return {"tokenizer": indices, "teacher_forced": forced.view_as(indices), "free": free}

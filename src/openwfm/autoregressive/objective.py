@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,20 +65,26 @@ def next_token_loss(
 ) -> NextTokenLoss:
     """Of a clip's ``tokens`` (without its begin) and the logits that foresee their last m.
 
-    m is n with a begin of video, whose logits foresee the first token, and n - 1 without. Both
-    terms are means over counted targets alone; fp32.
+    m is n at most with a begin of video, whose logits foresee the first token, and n - 1 without;
+    logits of tokens that are not counted may be left out. Both terms are means over counted
+    targets alone; fp32.
     """
     foreseen = logits.shape[1]
-    if foreseen not in (tokens.shape[1], tokens.shape[1] - 1):
-        raise ValueError(
-            f"logits: of {foreseen} positions: must be {tokens.shape[1]} or one fewer, the tokens"
-        )
     targets, used = tokens[:, -foreseen:], counted[:, -foreseen:]
     if not bool(used.any()):
         raise ValueError("targets: none is counted; give fewer frames than the clip has")
-    chosen, wanted = logits[used].float(), targets[used].long()
-    cross_entropy = F.cross_entropy(chosen, wanted)
-    z = chosen.logsumexp(-1).square().mean()
+    if foreseen > tokens.shape[1] or bool(counted[:, 1:-foreseen].any()):
+        raise ValueError(
+            f"logits: of {foreseen} positions: must be of the {tokens.shape[1]} tokens, or of "
+            "the last of them with all that are counted"
+        )
+    # Where all are counted nothing is copied.
+    everything = bool(used.all())
+    chosen = logits.flatten(0, 1) if everything else logits[used]
+    chosen, wanted = chosen.float(), targets[used].long()
+    normaliser = chosen.logsumexp(-1)
+    cross_entropy = (normaliser - chosen.gather(1, wanted[:, None])[:, 0]).mean()
+    z = normaliser.square().mean()
     frame = torch.arange(tokens.shape[1], device=tokens.device)[-foreseen:] // frame_tokens
     at = frame.expand_as(used)[used]
     frames = -(-tokens.shape[1] // frame_tokens)

@@ -141,7 +141,7 @@ class Matrix:
         if not self.single:
             return product(x, self.data, self.scale)
         if len(x) == 1:
-            return F.linear(x, self.data)
+            return torch.mv(self.data, x[0])[None]
         if self.panels is None:
             (self.panels,) = self.network.derived(
                 f"panels/{self.name}", lambda weight: (panels(weight),), self.weight
@@ -158,6 +158,11 @@ def packed(
     derive = cast("partial[tuple[Tensor, ...]]", partial(pack, precision=precision))
     data, scale = network.derived(f"{precision}/{name}", derive, weight)
     return data, scale
+
+
+def root_norm(x: Float[Tensor, "... d"], gain: Float[Tensor, " d"], floor: Tensor) -> Tensor:
+    """RMS norm in four calls: ``gain`` holds √d times the weight, ``floor`` is √(d·epsilon)."""
+    return x * gain / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
 
 
 class TorchDecoder:
@@ -193,6 +198,14 @@ class TorchDecoder:
             ]
         )[:, None]
         self.rolled = self.gains.roll(half, -1)
+        root = config.width**0.5
+        self.norm_gains = [
+            [root * norm.weight.detach() for norm in layer.norms()] for layer in layers
+        ]
+        self.last_gain = root * network.norm.weight.detach()
+        self.head_gain = torch.tensor(config.head_dim**0.5)
+        self.floor = torch.tensor((config.width * config.norm_epsilon) ** 0.5)
+        self.head_floor = torch.tensor((config.head_dim * config.norm_epsilon) ** 0.5)
 
     def hidden(
         self,
@@ -207,19 +220,20 @@ class TorchDecoder:
         keys = network.check_step(tokens, context, cache)
         batch, count = tokens.shape
         heads, kv_heads, size = config.num_heads, config.num_kv_heads, config.head_dim
-        width, half, epsilon = config.width, config.head_dim // 2, config.norm_epsilon
+        width, half, floor = config.width, config.head_dim // 2, self.floor
         cos, sin, absolute = self.rows.at(cache.length, count)
         # layers n h d
         cosines, sines = self.gains * cos[:, None], self.rolled * sin[:, None]
         added = None if absolute is None else absolute.repeat(batch, 1)
         x = network.embed(tokens).view(-1, width)
         for index, (layer, qkv, out, gate_up, down) in enumerate(self.layers):
+            gains = self.norm_gains[index]
             if added is not None:
                 x = x + added
             attention = layer.attention
-            y = F.rms_norm(x, (width,), layer.attention_norm.weight, epsilon)
+            y = root_norm(x, gains[0], floor)
             states = qkv(y).view(batch, count, heads + 2 * kv_heads, size)
-            normed = F.rms_norm(states[:, :, : heads + kv_heads], (size,), None, epsilon)
+            normed = root_norm(states[:, :, : heads + kv_heads], self.head_gain, self.head_floor)
             turned = torch.addcmul(normed * cosines[index], normed.roll(half, -1), sines[index])
             k, v = cache.extend(
                 index,
@@ -230,14 +244,14 @@ class TorchDecoder:
             x = x + out(mixed.transpose(1, 2).reshape(-1, heads * size))
             layer_keys = keys[index]
             if layer_keys is not None:
-                y = F.rms_norm(x, (width,), layer.cross_norm.weight, epsilon)
+                y = root_norm(x, gains[2], floor)
                 y = layer.cross_attention(y.view(batch, count, width), layer_keys)
                 x = x + y.reshape(-1, width)
-            y = F.rms_norm(x, (width,), layer.mlp_norm.weight, epsilon)
+            y = root_norm(x, gains[1], floor)
             gate, up = gate_up(y).chunk(2, dim=-1)
             x = x + down(F.silu(gate) * up)
         cache.advance(count)
-        return F.rms_norm(x, (width,), network.norm.weight, epsilon).view(batch, count, width)
+        return root_norm(x, self.last_gain, floor).view(batch, count, width)
 
     def logits(
         self, hidden: Float[Tensor, "b n d"], *, last_only: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from openwfm.autoregressive.config import TransformerConfig
@@ -16,10 +17,14 @@ def start_from(model: AutoregressiveWorldModel, folder: str, *, grow: bool = Fal
 
     The stages of arXiv 2501.03575, section 5.2.3, change the network: longer clips with YaRN, then
     text. ``grow`` allows what they change (see `grown`): layers and embeddings that are new keep
-    their initial values. Raises ValueError for another network or another tokenizer, and for
+    their initial values. A control that is new starts without effect: its cross-attention writes
+    nothing, or, where there was one for text, its tokens are zero. Raises ValueError for another
+    network or another tokenizer, and for
     Medusa heads that ``model`` has no place for.
     """
-    published = load_autoregressive_model(folder)
+    control = model.control
+    readers = {} if control is None else {control.kind: type(control).read}
+    published = load_autoregressive_model(folder, readers)
     if published.tokenizer_sha256 != model.tokenizer_sha256:
         raise ValueError(
             f"weights={folder}: trained on the tokens of {published.tokenizer_sha256[:12]}, "
@@ -31,13 +36,28 @@ def start_from(model: AutoregressiveWorldModel, folder: str, *, grow: bool = Fal
         raise ValueError(
             f"weights={folder}: its network {published.config} differs from {model.config}{hint}"
         )
+    if control is not None and published.control is None:
+        _silence(model, attends=published.config.context_width is not None)
     tensors, own = published.state_dict(), model.state_dict()
     for name, value in own.items():
-        if name not in tensors and (name.startswith("medusa.") or (grow and _is_new(name))):
+        new = name.startswith(("medusa.", "control.")) or (grow and _is_new(name))
+        if name not in tensors and new:
             tensors[name] = value
     if grow:
         tensors["net.embed.weight"] = _longer(tensors["net.embed.weight"], own["net.embed.weight"])
     load_strict(model, tensors, folder)
+
+
+@torch.no_grad()
+def _silence(model: AutoregressiveWorldModel, *, attends: bool) -> None:
+    """``attends``: whether the network looked at a context before."""
+    assert model.control is not None
+    if attends:
+        model.control.silence()
+        return
+    for name, parameter in model.net.named_parameters():
+        if name.endswith("cross_attention.out.weight"):
+            parameter.zero_()
 
 
 def grown(before: TransformerConfig, after: TransformerConfig) -> TransformerConfig:

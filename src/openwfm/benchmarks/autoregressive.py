@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from openwfm.autoregressive.quantized import PRECISIONS
 from openwfm.autoregressive.runtime import decoder_for
 from openwfm.benchmarks.autoregressive_drafts import by_chance
 from openwfm.benchmarks.autoregressive_peers import Run, module_alone, ours, theirs, twin
-from openwfm.benchmarks.autoregressive_world import bench_world, decodings
+from openwfm.benchmarks.autoregressive_world import decodings, of_world
 from openwfm.randomness import torch_generator
 
 Table = tuple[str, list[dict[str, Any]]]
@@ -55,9 +55,10 @@ class AutoregressiveBenchConfig:
 
     ``world`` (a run or a folder of weights) and ``shards`` of clips add what random weights cannot
     show: the quality of reduced precision on video and what speculation saves. None streams from
-    random weights and leaves those out.
+    random weights and leaves those out. ``tables`` are some of `TITLES`, None all that apply.
     """
 
+    tables: tuple[str, ...] | None = None
     repeats: int = 3
     quick: bool = False
     world: str | None = None
@@ -65,6 +66,10 @@ class AutoregressiveBenchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.tables is not None:
+            object.__setattr__(self, "tables", tuple(self.tables))
+            if not self.tables or not set(self.tables) <= set(TITLES):
+                raise ValueError(f"tables={self.tables}: must be some of {', '.join(TITLES)}")
         if self.repeats < 1:
             raise ValueError(f"repeats={self.repeats}: must be at least 1")
         if self.world is not None and self.shards is None:
@@ -84,24 +89,25 @@ def bench_autoregressive(config: AutoregressiveBenchConfig) -> Iterator[Table]:
         "GB/s": bandwidth / 1e9,
         "native": library() is not None,
     }
-    yield "limit", [limit]
-    yield "agreement", [agreement(name, network, config) for name, network in networks.items()]
-    yield (
-        "decode",
-        [
+    largest = networks["26M"]
+    makers: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "limit": lambda: [limit],
+        "agreement": lambda: [agreement(name, net, config) for name, net in networks.items()],
+        "decode": lambda: [
             row
             for name, network in networks.items()
             for batch in (1, 8)
             for row in compare(name, network, batch, config, bandwidth)
         ],
-    )
-    largest = networks["26M"]
-    yield "positions", by_position(largest, config)
-    drafts = by_chance(largest, decodings(), config.repeats, config.quick, config.seed)
-    yield "drafts", list(drafts)
-    yield from bench_world(
-        config.world, config.shards, config.repeats, config.quick, config.seed
-    ).items()
+        "positions": lambda: by_position(largest, config),
+        "drafts": lambda: list(
+            by_chance(largest, decodings(), config.repeats, config.quick, config.seed)
+        ),
+    }
+    makers |= of_world(config.world, config.shards, config.repeats, config.quick, config.seed)
+    for name, make in makers.items():
+        if config.tables is None or name in config.tables:
+            yield name, make()
 
 
 def random_network(net: TransformerConfig, seed: int) -> Transformer:

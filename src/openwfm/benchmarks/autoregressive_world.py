@@ -5,7 +5,9 @@ from __future__ import annotations
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,6 @@ from openwfm.world import World
 from openwfm.world.autoregressive import AutoregressiveWorld
 from openwfm.world.world import WorldFacts, weights_folder
 
-Tables = dict[str, list[dict[str, Any]]]
-
 
 def decodings(precisions: tuple[str, ...] = ("fp32",)) -> dict[str, DecodingConfig]:
     """Torch's and, where it can be built, the compiled loop, in every precision asked for."""
@@ -47,23 +47,29 @@ def decodings(precisions: tuple[str, ...] = ("fp32",)) -> dict[str, DecodingConf
     }
 
 
-def bench_world(
+def of_world(
     folder: str | None, shards: str | None, repeats: int, quick: bool, seed: int
-) -> Tables:
-    if folder is None:
-        world, tables = random_world(seed), {}
-    else:
-        assert shards is not None
+) -> dict[str, Callable[[], list[dict[str, Any]]]]:
+    """What makes each table; nothing is loaded before."""
+
+    @cache
+    def world() -> AutoregressiveWorld:
+        if folder is None:
+            return random_world(seed)
         loaded = World.load(folder)
         if not isinstance(loaded, AutoregressiveWorld):
             raise ValueError(f"world={folder}: must be an autoregressive world")
-        world = loaded
-        clips = held_out(world, folder, shards, 2 if quick else 8, seed)
-        tables = {
-            "quality": quality(world, clips),
-            "speculation": speculation(world, clips, repeats, seed),
-        }
-    return {"stream": stream(world, repeats, quick, seed), **tables}
+        return loaded
+
+    makers = {"stream": lambda: stream(world(), repeats, quick, seed)}
+    if folder is None:
+        return makers
+    assert shards is not None
+    clips = cache(lambda: held_out(world(), folder, shards, 2 if quick else 8, seed))
+    return makers | {
+        "quality": lambda: quality(world(), clips()),
+        "speculation": lambda: speculation(world(), clips(), repeats, seed),
+    }
 
 
 def random_world(seed: int) -> AutoregressiveWorld:

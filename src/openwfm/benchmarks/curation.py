@@ -31,6 +31,7 @@ from openwfm.simulation.footage import film_footage
 from openwfm.video import open_video, write_chunks
 
 Result = TypeVar("Result")
+PARTS = ("engines", "memory")
 TITLES = {
     "engines": "raw takes to shards; medians, `start` of the seconds are no work",
     "stages": "seconds of one worker, by stage",
@@ -41,22 +42,29 @@ TITLES = {
 @dataclass(frozen=True, kw_only=True)
 class CurationBenchConfig:
     """``num_takes`` are filmed and curated ``repeats`` times by each engine, by turns; memory is
-    compared between a video of ``minutes`` and one ``longer`` times as long."""
+    compared between a video of ``minutes`` and one ``longer`` times as long, both of ``fps``.
+    ``parts``: of `PARTS`, what is measured."""
 
     num_takes: int = 12
     repeats: int = 3
     workers: int = 2
     minutes: float = 0.5
     longer: int = 6
+    fps: float = 24.0
     ray: bool = True
     seed: int = 0
+    parts: tuple[str, ...] = PARTS
 
     def __post_init__(self) -> None:
         for name in ("num_takes", "repeats", "workers", "longer"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        if not self.minutes > 0:
-            raise ValueError(f"minutes={self.minutes}: must be above 0")
+        for name in ("minutes", "fps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must be above 0")
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if not self.parts or set(self.parts) - set(PARTS):
+            raise ValueError(f"parts={list(self.parts)}: must be some of {', '.join(PARTS)}")
 
 
 def bench_curation(
@@ -72,27 +80,30 @@ def bench_curation(
         )
         raw = root / "takes" / "raw"
         one = replace(curation, source=str(raw), workers=1, engine="local")
-        several = replace(one, workers=config.workers)
-        modes = {"local, 1 worker": one, f"local, {config.workers} workers": several}
-        if config.ray:
-            modes[f"ray, {config.workers} workers"] = replace(several, engine="ray")
-        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in modes}
-        for number in range(config.repeats):
-            for place, (name, mode) in enumerate(modes.items()):
-                fresh = replace(mode, out=str(root / f"out{number}-{place}"))
-                start = _alone(measure_start, fresh)
-                runs[name].append({**_alone(measure, fresh), "start": start})
-        manifests = {run["manifest"] for of in runs.values() for run in of}
-        if len(manifests) > 1:
-            raise ValueError(f"engines: {len(manifests)} different manifests of the same takes")
-        return {
-            "engines": _engines(runs),
-            "stages": _stages(runs["local, 1 worker"]),
-            "memory": [
-                _memory(one, root, config.minutes),
-                _memory(one, root, config.minutes * config.longer),
-            ],
-        }
+        tables = _engine_tables(config, one, root) if "engines" in config.parts else {}
+        if "memory" in config.parts:
+            lengths = (config.minutes, config.minutes * config.longer)
+            tables["memory"] = [_memory(one, root, minutes, config.fps) for minutes in lengths]
+        return tables
+
+
+def _engine_tables(
+    config: CurationBenchConfig, one: CurationConfig, root: Path
+) -> dict[str, list[dict[str, Any]]]:
+    several = replace(one, workers=config.workers)
+    modes = {"local, 1 worker": one, f"local, {config.workers} workers": several}
+    if config.ray:
+        modes[f"ray, {config.workers} workers"] = replace(several, engine="ray")
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in modes}
+    for number in range(config.repeats):
+        for place, (name, mode) in enumerate(modes.items()):
+            fresh = replace(mode, out=str(root / f"out{number}-{place}"))
+            start = _alone(measure_start, fresh)
+            runs[name].append({**_alone(measure, fresh), "start": start})
+    manifests = {run["manifest"] for of in runs.values() for run in of}
+    if len(manifests) > 1:
+        raise ValueError(f"engines: {len(manifests)} different manifests of the same takes")
+    return {"engines": _engines(runs), "stages": _stages(runs["local, 1 worker"])}
 
 
 def _alone(what: Callable[[CurationConfig], Result], curation: CurationConfig) -> Result:
@@ -166,6 +177,9 @@ def _engines(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                 "real_time_factor": of[0]["video_seconds"] / middle,
                 "against_1_worker": _ratio(runs[one], of),
                 "against_local": _ratio(runs[others[0]], of),
+                "against_local_with_start": statistics.median(
+                    a["seconds"] / b["seconds"] for a, b in zip(runs[others[0]], of, strict=True)
+                ),
             }
         )
     return table
@@ -191,20 +205,21 @@ def _stages(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _memory(curation: CurationConfig, root: Path, minutes: float) -> dict[str, Any]:
+def _memory(curation: CurationConfig, root: Path, minutes: float, fps: float) -> dict[str, Any]:
     """Peak of one process that curates one long video, the takes one after the other."""
     folder = root / f"long-{minutes:g}"
-    frames = write_long(Path(curation.source), folder / "long.mp4", minutes)
+    frames = write_long(Path(curation.source), folder / "long.mp4", minutes, fps)
     run = _alone(measure, replace(curation, source=str(folder), out=str(root / f"out-{minutes:g}")))
     return {
         "minutes": minutes,
         "frames": frames,
         "clips": run["clips"],
+        "seconds": run["seconds"],
         "peak_mib": run["peak_mib"],
     }
 
 
-def write_long(raw: Path, out: Path, minutes: float, fps: float = 24.0) -> int:
+def write_long(raw: Path, out: Path, minutes: float, fps: float) -> int:
     """One video of ``minutes``, of the frames of all videos in ``raw``, over and over."""
     total = round(minutes * 60 * fps)
     write_chunks(out, islice(_endless(sorted(raw.glob("*.mp4"))), total), fps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import files
 from pathlib import Path
@@ -92,8 +92,10 @@ class _Quick:
     def __init__(self, network: TwoPass) -> None:
         self.network = network
 
-    def window(self, frames: torch.Tensor, before: Any) -> tuple[torch.Tensor, torch.Tensor, None]:
-        return *self.network.quick(frames), None
+    def windows(
+        self, frames: Iterable[torch.Tensor]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return map(self.network.quick, frames)
 
 
 def _share(network: Any) -> float | None:

@@ -116,6 +116,10 @@ class Peak:
     def mib(self) -> float:
         return (_status("VmHWM") - self._start) / 1024
 
+    def grown_mib(self) -> float:
+        """What it has now, above what it had then."""
+        return (_status("VmRSS") - self._start) / 1024
+
 
 def _status(name: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():

@@ -3,6 +3,7 @@
 from openwfm.callbacks.checkpoint import Checkpoint
 from openwfm.callbacks.ema import EMA, averaged_module
 from openwfm.callbacks.export import ExportWeights
+from openwfm.callbacks.obedience import Obedience
 from openwfm.callbacks.progress import Progress
 from openwfm.callbacks.provenance import Provenance
 from openwfm.callbacks.samples import SampleVideos
@@ -13,6 +14,7 @@ __all__ = [
     "EMA",
     "Checkpoint",
     "ExportWeights",
+    "Obedience",
     "Progress",
     "Provenance",
     "SampleVideos",

@@ -28,7 +28,8 @@ class ExportWeights(L.Callback):
 
     The weights are the averaged ones when a weight-averaging callback runs. ``config.json`` also
     gets ``step`` and, if the datamodule describes its data (``export_config``), ``data``. A module
-    with a ``tokenizer_folder`` gets that tokenizer as ``folder/tokenizer``.
+    with a ``tokenizer_folder`` gets that tokenizer as ``folder/tokenizer``; what was learned beside
+    a frozen base (``export_adapter``) is in ``folder/adapter`` too.
     """
 
     def __init__(self, *, folder: str) -> None:
@@ -61,6 +62,10 @@ class ExportWeights(L.Callback):
         if tokenizer is not None:
             copy_weights(Path(tokenizer), self.folder / "tokenizer")
         save_weights(self.folder, plain(config), module.export_tensors())
+        adapter = getattr(module, "export_adapter", lambda: None)()
+        if adapter is not None:
+            values = {**adapter[0], **{n: config[n] for n in ("step", "data") if n in config}}
+            save_weights(self.folder / "adapter", plain(values), adapter[1])
 
 
 def copy_weights(source: Path, target: Path) -> None:

@@ -1,9 +1,12 @@
-"""``openwfm bench simulation | tokenizer | curation | diffusion | autoregressive``."""
+"""``openwfm bench simulation | tokenizer | curation | diffusion | autoregressive | world``."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +14,18 @@ from omegaconf import DictConfig
 
 from openwfm.benchmarks.table import print_table
 from openwfm.config import build, compose
-from openwfm.files import write_json
+from openwfm.files import read_json, write_json
 from openwfm.provenance import machine
 
 
 def main(config: DictConfig) -> int:
     """Measure, print tables, write ``out``/KIND.json; returns 0."""
-    kinds = {
+    kinds: dict[str, Callable[[DictConfig], dict[str, Any]]] = {
         "simulation": _simulation,
-        "tokenizer": _tokenizer,
-        "curation": _curation,
-        "diffusion": _diffusion,
+        **{kind: partial(_plain, kind) for kind in ("tokenizer", "diffusion")},
         "autoregressive": _autoregressive,
+        "curation": _curation,
+        "world": _world,
     }
     if config.kind not in kinds:
         raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
@@ -33,20 +36,16 @@ def main(config: DictConfig) -> int:
     return 0
 
 
-def _tokenizer(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.tokenizer import TITLES, TokenizerBenchConfig, bench_tokenizer
-
-    settings = build(config.tokenizer)
-    assert isinstance(settings, TokenizerBenchConfig)
-    return _shown(asdict(settings), bench_tokenizer(settings), TITLES)
-
-
-def _diffusion(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.diffusion import TITLES, DiffusionBenchConfig, bench_diffusion
-
-    settings = build(config.diffusion)
-    assert isinstance(settings, DiffusionBenchConfig)
-    return _shown(asdict(settings), bench_diffusion(settings), TITLES)
+def _plain(kind: str, config: DictConfig, *, node: str | None = None) -> dict[str, Any]:
+    """``bench_KIND`` of ``openwfm.benchmarks.KIND``, on the config of ``node``."""
+    module = import_module(f"openwfm.benchmarks.{kind}")
+    settings: Any = build(config[node or kind])
+    found = getattr(module, f"bench_{kind}")(settings)
+    tables = {}
+    for name, rows in found.items() if isinstance(found, dict) else found:
+        tables[name] = rows
+        print_table(module.TITLES[name], rows)
+    return {"settings": asdict(settings), **tables}
 
 
 def _curation(config: DictConfig) -> dict[str, Any]:
@@ -56,15 +55,10 @@ def _curation(config: DictConfig) -> dict[str, Any]:
     assert isinstance(settings, CurationBenchConfig)
     with tempfile.TemporaryDirectory() as raw, tempfile.TemporaryDirectory() as out:
         template = build(compose("curate", [f"in={raw}", f"out={out}"]).curation)
-    return _shown(asdict(settings), bench_curation(settings, template), TITLES)
-
-
-def _shown(
-    settings: dict[str, Any], tables: dict[str, list[dict[str, Any]]], titles: dict[str, str]
-) -> dict[str, Any]:
+    tables = bench_curation(settings, template)
     for name, rows in tables.items():
-        print_table(titles[name], rows)
-    return {"settings": settings, **tables}
+        print_table(TITLES[name], rows)
+    return {"settings": asdict(settings), **tables}
 
 
 def _autoregressive(config: DictConfig) -> dict[str, Any]:
@@ -72,11 +66,26 @@ def _autoregressive(config: DictConfig) -> dict[str, Any]:
 
     settings = build(config.autoregressive)
     assert isinstance(settings, autoregressive.AutoregressiveBenchConfig)
-    tables = {}
+    file = Path(config.out) / "autoregressive.json"
+    found = read_json(file) if settings.tables and file.is_file() else {"settings": {}}
+    if found.pop("machine", machine()) != machine():
+        raise ValueError(
+            f"tables={settings.tables}: {file} was measured elsewhere; give another out"
+        )
     for name, rows in autoregressive.bench_autoregressive(settings):
-        tables[name] = rows
+        found[name] = rows
+        found["settings"][name] = {**asdict(settings), "tables": [name]}
         print_table(autoregressive.TITLES[name], rows)
-    return {"settings": asdict(settings), **tables}
+    return found
+
+
+def _world(config: DictConfig) -> dict[str, Any]:
+    """Tables that are not measured now stay as the file has them."""
+    file = Path(config.out) / "world.json"
+    kept = read_json(file) if file.is_file() else {}
+    found = _plain("world", config, node="world_session")
+    settings = dict.fromkeys(found["settings"]["parts"], found["settings"])
+    return {**kept, **found, "settings": {**kept.get("settings", {}), **settings}}
 
 
 def _simulation(config: DictConfig) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def main(config: DictConfig) -> int:
         frames=request.frames,
         prompt=prompt or "",
         prompts=request.prompts,
+        trajectory=request.trajectory,
         num_frames=request.num_frames,
         seed=request.seed,
         guidance=request.guidance,
@@ -36,6 +37,7 @@ def main(config: DictConfig) -> int:
         top_p=request.top_p,
         fps=request.fps,
         chunking=request.chunking,
+        actions=request.actions,
         camera=request.camera,
         progress=True,
     )

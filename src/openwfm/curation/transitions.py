@@ -42,27 +42,36 @@ def shots_between(transitions: list[Transition], num_frames: int) -> list[tuple[
 
 
 def is_doubtful(
-    single: Float[np.ndarray, " t"], many: Float[np.ndarray, " t"], threshold: float, margin: float
+    single: Float[np.ndarray, " t"],
+    many: Float[np.ndarray, " t"],
+    threshold: float,
+    margin: float,
+    judged: tuple[int, int] | None = None,
 ) -> bool:
-    """Whether errors of up to ``margin`` in the logits could change a transition.
+    """Whether errors of up to ``margin`` in the logits of the frames ``judged`` (start and end; all
+    by default) could change a transition, if other doubtful frames are corrected as well.
 
-    That is so when a probability is as near to the threshold as that, or when a transition's two
-    highest peaks are within twice that of each other, or it reaches the first or last frame: a
-    peak beyond may be as high.
+    That is so when one of these frames is as near to the threshold as that; when it may be the peak
+    of a transition and another frame too (peaks within twice the margin); or when the transition
+    leaves what is known: a peak beyond may be as high. Where ``judged`` begins or ends with the
+    arrays, so does the video.
     """
-    first, second = logit(single), logit(many)
-    if min(_nearest(first, threshold), _nearest(second, threshold)) <= margin:
-        return True
-    for start, end in runs((many > threshold) | (single > threshold)):
-        *_, runner_up, peak = [-np.inf, *np.sort(first[start:end])]
-        is_open = start == 0 or end == len(single)
-        if single[start:end].max() > threshold and (is_open or peak - runner_up <= 2 * margin):
+    low, high = (0, len(single)) if judged is None else judged
+    first, second, level = logit(single), logit(many), float(logit(np.array(threshold)))
+    for logits in (first, second):
+        if np.abs(logits[low:high] - level).min(initial=np.inf) <= margin:
+            return True
+    # Frames outside may be corrected later: transitions as long as they could become.
+    for start, end in runs((first >= level - margin) | (second >= level - margin)):
+        peak = first[start:end].max()
+        if start >= high or end <= low or peak < level - margin:
+            continue
+        if (start == 0 < low) or (end == len(single) > high):
+            return True
+        rivals = start + np.flatnonzero(first[start:end] >= peak - 2 * margin)
+        if len(rivals) > 1 and ((rivals >= low) & (rivals < high)).any():
             return True
     return False
-
-
-def _nearest(logits: np.ndarray, threshold: float) -> float:
-    return float(np.abs(logits - logit(np.array(threshold))).min(initial=np.inf))
 
 
 def logit(probability: np.ndarray) -> np.ndarray:

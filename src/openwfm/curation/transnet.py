@@ -180,6 +180,14 @@ class TransNet:
         flat = rearrange(x[:, MARGIN : MARGIN + STRIDE, :-1], "f t h w -> t (h w f)")
         return *self.head(frames, torch.cat(means).T, flat), after
 
+    def windows(
+        self, frames: Iterable[UInt8[Tensor, "t h w c"]]
+    ) -> Iterator[tuple[Float[Tensor, " s"], Float[Tensor, " s"]]]:
+        before: list[Tensor] | None = None
+        for window in frames:
+            single, many, before = self.window(window, before)
+            yield single, many
+
     def head(
         self,
         frames: UInt8[Tensor, "t h w c"],
@@ -235,32 +243,34 @@ def _histograms(frames: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n d"]:
 
 
 class Network(Protocol):
-    """What `predict` runs: see `TransNet.window`."""
+    """What `predict` runs: the probabilities (see `TransNet.window`) of a video's windows."""
 
-    def window(
-        self, frames: UInt8[Tensor, "t h w c"], before: list[Tensor] | None
-    ) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"], list[Tensor] | None]: ...
+    def windows(
+        self, frames: Iterable[UInt8[Tensor, "t h w c"]]
+    ) -> Iterator[tuple[Float[Tensor, " s"], Float[Tensor, " s"]]]: ...
 
 
 def predict(
     network: Network, frames: Iterable[UInt8[np.ndarray, "h w c"]]
 ) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
-    """Probabilities for a stream of any length, in the memory of two windows.
+    """Probabilities for a stream of any length, in the memory of a few windows.
 
     The package's scheme: windows of 100 every 50 frames, of which frames 25 to 75 count; the first
     frame is repeated 25 times before, the last one to fill the last window.
     """
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    pending: list[np.ndarray] = []
-    before: list[Tensor] | None = None
     total = 0
-    for frame, is_padding in _padded(frames):
-        total += not is_padding
-        pending.append(frame)
-        if len(pending) == WINDOW:
-            single, many, before = network.window(torch.from_numpy(np.stack(pending)), before)
-            parts.append((single.numpy(), many.numpy()))
-            pending = pending[STRIDE:]
+
+    def cut() -> Iterator[Tensor]:
+        nonlocal total
+        pending: list[np.ndarray] = []
+        for frame, is_padding in _padded(frames):
+            total += not is_padding
+            pending.append(frame)
+            if len(pending) == WINDOW:
+                yield torch.from_numpy(np.stack(pending))
+                pending = pending[STRIDE:]
+
+    parts = [(single.numpy(), many.numpy()) for single, many in network.windows(cut())]
     if not parts:
         return np.zeros(0, np.float32), np.zeros(0, np.float32)
     single_all, many_all = (np.concatenate(column)[:total] for column in zip(*parts, strict=True))

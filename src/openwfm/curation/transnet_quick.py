@@ -1,12 +1,17 @@
 """TransNet V2 in bfloat16 where the processor multiplies bfloat16 tiles, with the cuts of fp32.
 
-Every window is first computed in bfloat16. Where that leaves any doubt about a cut (see
-`is_doubtful`) the window is computed again in fp32, so no transition changes; probabilities of the
-other windows are off by up to 0.01. Weights and activations are rounded, sums are fp32.
+Every window is first computed in bfloat16. Where that, with the windows before and after, leaves
+any doubt about a cut (see `is_doubtful`) the window is computed again in fp32, so no transition
+changes; probabilities of the other windows are off by up to 0.01. Weights and activations are
+rounded, sums are fp32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -14,11 +19,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from openwfm.curation.transitions import is_doubtful
-from openwfm.curation.transnet import DILATIONS, MARGIN, STRIDE, TransNet, folded
+from openwfm.curation.transnet import DILATIONS, MARGIN, STRIDE, Stem, TransNet, folded
 
 # Of logits. The largest error measured is 0.10 anywhere, 0.034 within 1.0 of the threshold
 # (docs/curation/shots.md); `openwfm.benchmarks.shots` measures both anew.
 DOUBT = 0.12
+Found = tuple[Float[Tensor, " s"], Float[Tensor, " s"]]
 
 
 def is_quick_here() -> bool:
@@ -29,13 +35,27 @@ def is_quick_here() -> bool:
     return torch.backends.mkldnn.is_available() and torch.cpu._is_amx_tile_supported()
 
 
+class QuickStem:
+    """As `transnet.Stem`, of pixels 0..255, which bfloat16 holds exactly; channels last."""
+
+    def __init__(self, state: dict[str, Tensor], prefix: str) -> None:
+        stem = Stem(state, prefix)
+        self.weight, self.bias = _bfloat16(stem.weight / 255), stem.bias.bfloat16()
+
+    def __call__(self, x: UInt8[Tensor, "t h w c"]) -> Float[Tensor, "t f h w"]:
+        around = F.pad(x.bfloat16(), (0, 0, 0, 0, 0, 0, Stem.REACH, Stem.REACH))
+        parts = [around[Stem.REACH + o : Stem.REACH + o + len(x)] for o in Stem.OFFSETS]
+        stacked = rearrange(torch.cat(parts, dim=3), "t h w c -> t c h w")
+        return F.conv2d(stacked, self.weight, self.bias, padding=1).relu_()
+
+
 class QuickLayer:
     """As `transnet.Layer`: ``t c h w``, channels last, so no frame sees another's rows."""
 
-    def __init__(self, state: dict[str, Tensor], prefix: str, scale: float) -> None:
+    def __init__(self, state: dict[str, Tensor], prefix: str) -> None:
         spatial, temporal, bias = folded(state, prefix)
         self.branches = [
-            (_bfloat16(near * scale), _bfloat16(far), part.bfloat16(), dilation)
+            (_bfloat16(near), _bfloat16(far), part.bfloat16(), dilation)
             for near, far, part, dilation in zip(
                 spatial, temporal, bias.chunk(4), DILATIONS, strict=True
             )
@@ -66,29 +86,42 @@ class TwoPass:
         self.exact, self.threshold = exact, threshold
         self.num_windows = self.num_exact = 0
         names = [f"SDDCNN.{block}.DDCNN.{layer}" for block in range(3) for layer in range(2)]
-        # Pixels stay 0..255, which bfloat16 holds exactly.
-        self.layers = [
-            QuickLayer(state, name, 1.0 if number else 1 / 255) for number, name in enumerate(names)
-        ]
+        self.layers: list[QuickStem | QuickLayer] = [QuickLayer(state, name) for name in names[1:]]
+        self.layers.insert(0, QuickStem(state, names[0]))
 
-    def window(
-        self, frames: UInt8[Tensor, "t h w c"], before: list[Tensor] | None
-    ) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"], list[Tensor] | None]:
-        """As `TransNet.window`. ``before`` comes from a window that was computed exactly."""
-        self.num_windows += 1
-        single, many = self.quick(frames)
-        if not is_doubtful(single.numpy(), many.numpy(), self.threshold, DOUBT):
-            return single, many, None
-        self.num_exact += 1
-        return self.exact.window(frames, before)
+    def windows(self, frames: Iterable[UInt8[Tensor, "t h w c"]]) -> Iterator[Found]:
+        """As `TransNet.windows`. A window is judged when the next one's first pass is known."""
+        held: Tensor | None = None  # the window to be judged, what was found in it, and before it
+        found: Found | None = None
+        earlier: Found | None = None
+        kept: list[Tensor] | None = None  # of the window before, if that was computed exactly
+        for window in chain(frames, [None]):
+            after = None if window is None else self.quick(window)
+            if held is not None:
+                assert found is not None
+                self.num_windows += 1
+                if self._is_doubtful(earlier, found, after):
+                    self.num_exact += 1
+                    *again, kept = self.exact.window(held, kept)
+                    found = again[0], again[1]
+                else:
+                    kept = None
+                yield found
+                earlier = found
+            held, found = window, after
+
+    def _is_doubtful(self, before: Found | None, found: Found, after: Found | None) -> bool:
+        known = [part for part in (before, found, after) if part is not None]
+        single, many = (
+            np.concatenate([p.numpy() for p in column]) for column in zip(*known, strict=True)
+        )
+        start = 0 if before is None else len(before[0])
+        return is_doubtful(single, many, self.threshold, DOUBT, (start, start + len(found[0])))
 
     @torch.inference_mode()
-    def quick(
-        self, frames: UInt8[Tensor, "t h w c"]
-    ) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
+    def quick(self, frames: UInt8[Tensor, "t h w c"]) -> Found:
         """Probabilities of the middle frames, in bfloat16 but for the last layers."""
-        x = rearrange(frames, "t h w c -> t c h w").bfloat16()
-        means = []
+        x, means = frames, []
         for block in range(3):
             shortcut = self.layers[2 * block](x)
             x = F.avg_pool2d(self.layers[2 * block + 1](shortcut).add_(shortcut), 2)

@@ -24,9 +24,9 @@ class VideoBatch:
     key: tuple[str, ...]
     fps: Float[Tensor, " b"]
     video: Float[Tensor, "b c t h w"] | Float[Tensor, "b v c t h w"] | None = None
-    latents: Float[Tensor, "b z f y x"] | None = None
+    latents: Float[Tensor, "b z f y x"] | None = None  # views one after the other along f
     tokens: Int[Tensor, "b f y x"] | None = None
-    text: Float[Tensor, "b n d"] | None = None
+    text: Float[Tensor, "b n d"] | Float[Tensor, "b v n d"] | None = None
     caption: tuple[str, ...] | None = None
     padding_mask: Float[Tensor, "b 1 h w"] | None = None
     intrinsics: Float[Tensor, "b t 3 3"] | None = None

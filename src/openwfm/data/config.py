@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TEXT_MODES = ("none", "optional", "required")
-TRUTHS = ("camera", "action")
+TRUTHS = ("camera", "action", "trajectory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,9 @@ class DataConfig:
 
     ``buckets`` are sizes (rows, columns): a clip is scaled into that of the nearest aspect ratio,
     filled up by reflection, and a padding mask says where. Without them clips keep their sizes.
+
+    ``views`` are the cameras of clips with several, in the order that batches have them; each has
+    its own text then.
     """
 
     shards: str | tuple[str, ...]
@@ -42,6 +45,7 @@ class DataConfig:
     image_batch_size: int = 32
     images: str | None = None
     buckets: tuple[tuple[int, int], ...] = ()
+    views: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.shards, str):
@@ -75,6 +79,7 @@ class DataConfig:
             )
         self._check_images()
         self._check_buckets()
+        self._check_views()
         if self.latents is not None and self.flip:
             raise ValueError(
                 f"data.flip={self.flip}: must be 0 with a latent cache (latents are not mirrored)"
@@ -99,6 +104,20 @@ class DataConfig:
                 f"data.buckets={self.buckets}: must be different pairs of whole numbers "
                 "(rows, columns)"
             )
+
+    def _check_views(self) -> None:
+        views = tuple(str(view) for view in self.views)
+        object.__setattr__(self, "views", views)
+        if len(set(views)) < len(views) or len(views) == 1 or not all(views):
+            raise ValueError(f"data.views={views}: must be none, or two or more different names")
+        if views and (self.buckets or self.image_ratio or self.flip):
+            raise ValueError(
+                f"data.views={views}: needs data.buckets=[], data.image_ratio=0 and data.flip=0"
+            )
+
+    @property
+    def num_views(self) -> int:
+        return max(1, len(self.views))
 
     @property
     def folders(self) -> tuple[str, ...]:

@@ -44,17 +44,20 @@ class ShardDataModule(lightning.LightningDataModule):
         """What published weights say of the data they were trained on.
 
         ``size`` is the most frequent one, ``sizes`` are all of several, ``image_ratio`` is there
-        when some steps were of images.
+        when some steps were of images, ``views`` when clips have several (of ``size`` each).
         """
         frames, index = self.frames("train"), self._open()
+        rows, columns = next(iter(frames.sizes))
         rates = sorted({float(index.metadata(key)["fps"]) for key in frames.lengths})
         several = {"sizes": [list(size) for size in frames.sizes]} if len(frames.sizes) > 1 else {}
         images = {"image_ratio": self.config.image_ratio} if self.config.image_ratio else {}
+        views = {"views": list(self.config.views)} if self.config.views else {}
         return {
+            **views,
             **several,
             **images,
             "num_frames": self.config.num_frames,
-            "size": list(next(iter(frames.sizes))),
+            "size": [rows // self.config.num_views, columns],
             "fps": rates[len(rates) // 2],
             "text_tokens": self.config.text_tokens,
             "kinds": list(self.config.kinds),
@@ -92,9 +95,11 @@ class ShardDataModule(lightning.LightningDataModule):
                     f"{index.root}: no clips of kind {', '.join(self.config.kinds)} in split "
                     f"{split}; a split needs sources of its own (three or more raw videos)"
                 )
-            name = hashlib.sha256(" ".join([index.manifest_sha256, *keys]).encode()).hexdigest()
+            views = self.config.views
+            named = " ".join([index.manifest_sha256, *keys, *views])
+            name = hashlib.sha256(named.encode()).hexdigest()
             folder = index.root / ".cache" / f"{split}-{name[:12]}"
-            self._caches[split] = self._in_buckets(FrameCache.open(folder, index, keys))
+            self._caches[split] = self._in_buckets(FrameCache.open(folder, index, keys, views))
         return self._caches[split]
 
     def _in_buckets(self, frames: FrameCache) -> FrameCache:
@@ -185,8 +190,8 @@ class ShardDataModule(lightning.LightningDataModule):
         config = self.config
         stored = LatentShards.open(str(config.latents))
         stored.require(self.manifest_sha256, tokenizer_sha256)
-        if config.buckets or config.images:
-            key = "buckets" if config.buckets else "images"
+        if config.buckets or config.images or config.views:
+            key = "buckets" if config.buckets else "images" if config.images else "views"
             raise ValueError(
                 f"data.latents={config.latents}: latents of clips as they are: must be another "
                 f"folder, of a cache, with data.{key}"
@@ -214,6 +219,8 @@ class ShardDataModule(lightning.LightningDataModule):
             "window_stride": config.window_stride,
             "num_windows": len(windows),
         }
+        if config.views:
+            identity["views"] = list(config.views)
         if config.buckets:
             identity["buckets"] = [list(bucket) for bucket in config.buckets]
         if kind == "pictures":
@@ -223,7 +230,7 @@ class ShardDataModule(lightning.LightningDataModule):
             rows, columns = frames.size(windows[0].key)
             folder = folder / f"{rows}x{columns}"
         return LatentCache.open(folder, identity) or LatentCache.write(
-            folder, identity, frames, windows, encode
+            folder, identity, frames, windows, encode, num_views=config.num_views
         )
 
     def train_dataloader(self) -> DataLoader[Sample]:

@@ -33,9 +33,9 @@ class Sample:
     key: str
     fps: float
     caption: str
-    video: Float[Tensor, "c t h w"] | None
+    video: Float[Tensor, "*v c t h w"] | None
     latents: Float[Tensor, "z f y x"] | Int[Tensor, "f y x"] | None
-    text: Float[Tensor, "n d"] | None
+    text: Float[Tensor, "*v n d"] | None
     padding_mask: Float[Tensor, "1 h w"] | None = None
     truth: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -70,7 +70,7 @@ class WindowDataset(Dataset[Sample]):
         facts = self.index.metadata(window.key) if frames is self.frames else PICTURE
         video = None
         if self.latents is None:
-            video = to_video(frames.read(window))
+            video = to_video(frames.read(window), self.config.num_views)
             random = numpy_generator(self.config.seed, "augment", position)
             if position >= 0 and random.random() < self.config.flip:
                 video = video.flip(-1)
@@ -108,7 +108,12 @@ class WindowDataset(Dataset[Sample]):
         if self._frames(key) is not self.frames:
             return torch.zeros(0, self._text_width)
         if key not in self._texts:
-            self._texts[key] = self._read_text(key)
+            views, tokens = self.config.views, self.config.text_tokens
+            if views:
+                parts: list[Tensor | None] = [self._read_text(key, f"{v}.text.npy") for v in views]
+                self._texts[key] = _pad(parts, tokens)
+            else:
+                self._texts[key] = self._read_text(key)
         return self._texts[key]
 
     @cached_property
@@ -117,15 +122,15 @@ class WindowDataset(Dataset[Sample]):
         keys = (key for key in self.frames.spans if "text.npy" in self.index.members(key))
         return next((self._read_text(key).shape[1] for key in keys), 0)
 
-    def _read_text(self, key: str) -> Tensor:
-        if "text.npy" not in self.index.members(key):
+    def _read_text(self, key: str, member: str = "text.npy") -> Tensor:
+        if member not in self.index.members(key):
             if self.config.text == "optional":
                 return torch.zeros(0, 0)
             raise ValueError(
-                f"clip {key}: has no text.npy; curate with a text encoder, or set data.config.text="
+                f"clip {key}: has no {member}; curate with a text encoder, or set data.config.text="
                 "optional"
             )
-        data = np.load(io.BytesIO(self.index.read(key, "text.npy")), allow_pickle=False)
+        data = np.load(io.BytesIO(self.index.read(key, member)), allow_pickle=False)
         return torch.from_numpy(data.astype(np.float32))
 
 
@@ -163,6 +168,8 @@ def _stack(items: list[Tensor | None]) -> Tensor:
 
 def _pad(texts: list[Tensor | None], length: int) -> Tensor:
     present = [text for text in texts if text is not None]
+    if present[0].ndim == 3:  # of several views, padded already
+        return _stack(texts)
     width = max(text.shape[1] for text in present)
     out = torch.zeros(len(present), length, width)
     for row, text in zip(out, present, strict=True):

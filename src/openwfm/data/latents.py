@@ -16,12 +16,14 @@ from openwfm.data.running import RunningStatistics
 from openwfm.data.windows import FrameCache, Window
 from openwfm.files import atomic_path, read_json, write_json
 
-Encode = Callable[[Float[Tensor, "b c t h w"]], Float[Tensor, "b z f y x"]]
+Encode = Callable[[Float[Tensor, "b *v c t h w"]], Float[Tensor, "b z f y x"]]
 
 
-def to_video(frames: np.ndarray) -> Float[Tensor, "c t h w"]:
-    """uint8 ``t h w c`` → float in [-1, 1], ``c t h w``."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
+def to_video(frames: np.ndarray, num_views: int = 1) -> Float[Tensor, "*v c t h w"]:
+    """uint8 ``t h w c`` → float in [-1, 1], ``c t h w``. Several views lie below each other in the
+    pictures, and get an axis of their own."""
+    video = torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
+    return video if num_views == 1 else video.unflatten(2, (num_views, -1)).movedim(2, 0)
 
 
 class Latents(Protocol):
@@ -82,6 +84,7 @@ class LatentCache:
         windows: Sequence[Window],
         encode: Encode,
         batch_size: int = 8,
+        num_views: int = 1,
     ) -> LatentCache:
         """Encode every window; the files appear only when all of them are encoded."""
         with atomic_path(folder / "latents.npy", suffix=".npy") as temporary:
@@ -90,7 +93,7 @@ class LatentCache:
             for start in tqdm(starts, desc="encode latents", unit="batch"):
                 part = windows[start : start + batch_size]
                 with torch.no_grad():
-                    rows = encode(torch.stack([to_video(frames.read(w)) for w in part]))
+                    rows = encode(torch.stack([to_video(frames.read(w), num_views) for w in part]))
                 values = rows.to(torch.float16).numpy()
                 if not np.isfinite(values).all():
                     raise ValueError(f"latents of {part[0].key}: not finite in fp16")

@@ -1,4 +1,4 @@
-"""Truth beside the frames of a window: camera and actions, as tensors of a batch."""
+"""Truth beside the frames of a window: camera, actions and trajectory, as tensors of a batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openwfm.data.members import read_action, read_camera
+from openwfm.data.members import read_action, read_camera, read_trajectory
 from openwfm.data.shardset import ShardSet
 from openwfm.data.windows import Window
 
@@ -36,14 +36,24 @@ def read_truths(index: ShardSet, key: str, truths: Sequence[str]) -> dict[str, T
                 f"{facts['fps']}"
             )
         found["action"] = _tensor(action.values)
+    if "trajectory" in truths:
+        found["trajectory"] = _tensor(read_trajectory(index.read(key, "trajectory.npz")))
     return found
 
 
 def cut_truths(truths: Mapping[str, Tensor], window: Window) -> dict[str, Tensor]:
-    """Of a window: cameras of its frames, and the actions between them. Raises ValueError when
-    the clip has fewer."""
+    """Of a window: cameras of its frames, the actions between them, and the trajectory ahead of
+    its first frame. Raises ValueError when the clip has fewer."""
     cut: dict[str, Tensor] = {}
     for name, values in truths.items():
+        if name == "trajectory":
+            if window.start:
+                raise ValueError(
+                    f"clip {window.key}: its trajectory starts at frame 0: a window that starts at "
+                    f"{window.start} has none; set data.window_stride to the length of the clips"
+                )
+            cut[name] = values
+            continue
         count = window.num_frames - (name == "action")
         cut[name] = values[window.start : window.start + count]
         if len(cut[name]) != count:

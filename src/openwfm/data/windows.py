@@ -94,8 +94,11 @@ class FrameCache:
         return np.array(self.frames[size][start : start + window.num_frames])
 
     @classmethod
-    def open(cls, folder: Path, index: ShardSet, keys: Sequence[str]) -> FrameCache:
-        """Lengths and sizes as the clips' json says, frames from the cache in ``folder``.
+    def open(
+        cls, folder: Path, index: ShardSet, keys: Sequence[str], views: Sequence[str] = ()
+    ) -> FrameCache:
+        """Lengths and sizes as the clips' json says, frames from the cache in ``folder``. Several
+        ``views`` of a clip lie below each other in its pictures, in this order.
 
         The cache is written when it is not of these shards and clips: at the first pixel, or at
         once where a json does not tell. A clip that does not hold what its json says is a
@@ -104,13 +107,15 @@ class FrameCache:
         if not keys:
             raise ValueError(f"{index.root}: no clips of the requested kinds")
         keys = sorted(keys)
-        identity = {"manifest": index.manifest_sha256, "keys": keys}
+        identity: dict[str, object] = {"manifest": index.manifest_sha256, "keys": keys}
+        if views:
+            identity["views"] = list(views)
 
         def write() -> FrameCache:
-            clips = ((key, decode_clip(index.read(key, "mp4"), key)) for key in keys)
+            clips = ((key, _decode(index, key, views)) for key in keys)
             return cls.of_clips(folder, identity, clips)
 
-        spans = _spans({key: index.metadata(key) for key in keys})
+        spans = _spans({key: index.metadata(key) for key in keys}, max(1, len(views)))
         if spans is None:
             return write()
 
@@ -149,14 +154,30 @@ class FrameCache:
         return cls(spans, lambda: frames)
 
 
-def _spans(clips: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Size, int, int]] | None:
+def _decode(index: ShardSet, key: str, views: Sequence[str]) -> UInt8[np.ndarray, "t h w c"]:
+    """Raises ValueError naming a view that the clip does not have, or has in another shape."""
+    if not views:
+        return decode_clip(index.read(key, "mp4"), key)
+    missing = [view for view in views if f"{view}.mp4" not in index.members(key)]
+    if missing:
+        raise ValueError(f"clip {key}: has no view {', '.join(missing)} of data.views={views}")
+    clips = [decode_clip(index.read(key, f"{view}.mp4"), f"{key}.{view}") for view in views]
+    if len({clip.shape for clip in clips}) > 1:
+        shapes = {view: clip.shape for view, clip in zip(views, clips, strict=True)}
+        raise ValueError(f"clip {key}: views of shapes {shapes}: must be equal")
+    return np.concatenate(clips, axis=1)
+
+
+def _spans(
+    clips: Mapping[str, Mapping[str, Any]], num_views: int
+) -> dict[str, tuple[Size, int, int]] | None:
     """Where the cache has each clip, by the clips' json; None where one does not tell."""
     stops: dict[Size, int] = {}
     spans: dict[str, tuple[Size, int, int]] = {}
     for key, facts in clips.items():
         if not all(facts.get(name) for name in ("height", "width", "num_frames")):
             return None
-        size = (int(facts["height"]), int(facts["width"]))
+        size = (int(facts["height"]) * num_views, int(facts["width"]))
         start = stops.get(size, 0)
         stops[size] = start + int(facts["num_frames"])
         spans[key] = (size, start, stops[size])

@@ -12,12 +12,13 @@ from torch import Tensor
 from openwfm.diffusion.config import ConditionerConfig
 from openwfm.diffusion.control import Ports
 from openwfm.diffusion.noise import log_normal
+from openwfm.diffusion.views import fold_views, unfold_views
 from openwfm.nn.attention import BranchKeys, Keys
 
 
 @dataclass(frozen=True, kw_only=True)
 class GivenFrames:
-    """Leading latent frames that are not generated; ``frames`` is true where one is given.
+    """Leading latent frames (of each view) that are not generated; ``frames`` is true for them.
 
     ``clean`` and ``noised`` have all frames (only the given ones are read); ``noised`` carries
     noise of level ``sigma``.
@@ -27,14 +28,16 @@ class GivenFrames:
     clean: Float[Tensor, "b z f y x"]
     noised: Float[Tensor, "b z f y x"]
     sigma: Float[Tensor, " b"]
+    num_views: int = 1
 
     def last_of(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b z f y x"]:
         """The last given frame of ``latents`` in every frame after it; zero in given frames, and
         everywhere in a sample without given frames."""
-        count = self.frames.sum(dim=2, keepdim=True)
+        frames, latents = (fold_views(part, self.num_views) for part in (self.frames, latents))
+        count = frames.sum(dim=2, keepdim=True)
         index = (count - 1).clamp(min=0).expand(-1, latents.shape[1], 1, *latents.shape[3:])
-        hidden = self.frames | (count == 0)
-        return latents.gather(2, index).masked_fill(hidden, 0.0)
+        last = latents.gather(2, index).masked_fill(frames | (count == 0), 0.0)
+        return unfold_views(last, self.num_views)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Condition:
     ``repeat_last`` shows the last given frame to the later ones, before ``ports.channels``;
     ``codes`` are tokens of a discrete tokenizer."""
 
-    text: Float[Tensor, "b n d"] | list[Keys] | list[BranchKeys]
+    text: Float[Tensor, "b *v n d"] | list[Keys] | list[BranchKeys]
     null_tokens: int
     fps: Float[Tensor, " b"]
     padding_mask: Float[Tensor, "b 1 h w"] | None = None
@@ -61,7 +64,8 @@ class Condition:
         halves = [F.pad(half, (0, 0, 0, length - half.shape[1])) for half in (self.text, other)]
         given = self.given
         if given is not None:
-            given = GivenFrames(
+            given = replace(
+                given,
                 frames=_twice(given.frames),
                 clean=_twice(given.clean),
                 noised=_twice(given.noised),
@@ -136,10 +140,10 @@ class Draws:
 class Conditioner:
     """Builds conditions for training and for sampling; holds no parameters."""
 
-    def __init__(self, config: ConditionerConfig) -> None:
-        self.config = config
+    def __init__(self, config: ConditionerConfig, num_views: int = 1) -> None:
+        self.config, self.num_views = config, num_views
 
-    def text(self, tokens: Float[Tensor, "b n d"] | None) -> tuple[Tensor, int]:
+    def text(self, tokens: Float[Tensor, "b *v n d"] | None) -> tuple[Tensor, int]:
         """Tokens trimmed to the longest prompt of the batch, and how many zero tokens follow.
 
         Raises ValueError when the embedding is missing, of another width, or too long.
@@ -151,18 +155,20 @@ class Conditioner:
                 f"batch.text: missing: {encoder} needs token embeddings {config.text_width} wide; "
                 "curate with a text stage"
             )
-        if tokens.ndim != 3 or tokens.shape[-1] != config.text_width:
+        views = () if self.num_views == 1 else (self.num_views,)
+        fits = tuple(tokens.shape[1:-2]) == views and tokens.ndim == 3 + len(views)
+        if not fits or tokens.shape[-1] != config.text_width:
+            shape = ", ".join(["batch", *map(str, views), "tokens", str(config.text_width)])
             raise ValueError(
-                f"batch.text: shape {tuple(tokens.shape)}: must be (batch, tokens, "
-                f"{config.text_width}) for {encoder}"
+                f"batch.text: shape {tuple(tokens.shape)}: must be ({shape}) for {encoder}"
             )
-        length = used_length(tokens)
+        length = used_length(tokens.flatten(0, -3))
         if length > config.text_tokens:
             raise ValueError(
                 f"batch.text: {length} tokens: must be at most "
                 f"conditioner.text_tokens={config.text_tokens}"
             )
-        return tokens[:, :length].float(), config.text_tokens - length
+        return tokens[..., :length, :].float(), config.text_tokens - length
 
     def training(
         self,
@@ -178,20 +184,21 @@ class Conditioner:
 
         Latents of a single frame are images, of which no frame is given.
         """
-        image = latents.shape[2] == 1
-        if self.config.max_frames >= latents.shape[2] and not image:
+        total = latents.shape[2] // self.num_views
+        image = total == 1
+        if self.config.max_frames >= total and not image:
             raise ValueError(
                 f"conditioner.max_frames={self.config.max_frames}: must be below the "
-                f"{latents.shape[2]} latent frames of a clip"
+                f"{total} latent frames of a clip"
             )
         if self.config.text_encoder == "none":
-            text = latents.new_zeros(len(latents), 0, self.config.text_width)
+            text = self._no_text(latents)
         tokens, null_tokens = self.text(text)
         device = latents.device
         if codes is not None:
             codes = codes * draws.keep_codes.to(device)[:, None, None, None]
         condition = Condition(
-            text=tokens * draws.keep_text.to(device)[:, None, None],
+            text=tokens * draws.keep_text.to(device).view(-1, *[1] * (tokens.ndim - 1)),
             null_tokens=null_tokens,
             fps=fps,
             padding_mask=padding_mask,
@@ -200,9 +207,23 @@ class Conditioner:
         )
         if self.config.max_frames == 0 or image:
             return condition
-        index = torch.arange(latents.shape[2], device=device)
+        index = torch.arange(total, device=device).repeat(self.num_views)
         frames = index[None] < draws.num_frames.to(device)[:, None]
-        return replace(condition, given=_given(frames, latents, draws.sigma, draws.noise))
+        return replace(condition, given=self._given(frames, latents, draws.sigma, draws.noise))
+
+    def _no_text(self, like: Tensor) -> Tensor:
+        views = () if self.num_views == 1 else (self.num_views,)
+        return like.new_zeros(len(like), *views, 0, self.config.text_width)
+
+    def _given(self, frames: Tensor, clean: Tensor, sigma: Tensor, noise: Tensor) -> GivenFrames:
+        level = sigma.to(clean.device)
+        return GivenFrames(
+            frames=frames[:, None, :, None, None],
+            clean=clean,
+            noised=clean + level.view(-1, 1, 1, 1, 1) * noise.to(clean.device),
+            sigma=level,
+            num_views=self.num_views,
+        )
 
     def sampling(
         self,
@@ -214,12 +235,13 @@ class Conditioner:
         fps: Float[Tensor, " b"],
         codes: Int[Tensor, "b f r c"] | None = None,
     ) -> Condition:
-        """``given`` normalised leading frames, to which ``noise`` of level ``sigma`` is added.
+        """``given`` normalised leading frames (of each view), to which ``noise`` of level ``sigma``
+        is added.
 
         Raises ValueError for more given frames than the model was trained with, or than the clip.
         """
         if text is None:
-            text = noise.new_zeros(len(noise), 0, self.config.text_width)
+            text = self._no_text(noise)
         _check_shape("batch.text", text, (len(noise), *text.shape[1:]))
         if given is not None:
             _check_shape("condition", given, (*noise.shape[:2], given.shape[2], *noise.shape[3:]))
@@ -233,27 +255,21 @@ class Conditioner:
         )
         if given is None:
             return condition
-        count, total = given.shape[2], noise.shape[2]
+        views = self.num_views
+        count, total = given.shape[2] // views, noise.shape[2] // views
         limit = min(self.config.max_frames, total - 1)
         if not 1 <= count <= limit:
             raise ValueError(
                 f"condition: {count} latent frames given: must be between 1 and {limit} "
                 f"(conditioner.max_frames={self.config.max_frames}, {total} frames in all)"
             )
-        clean = F.pad(given, (0, 0, 0, 0, 0, total - count))
-        frames = (torch.arange(total, device=noise.device) < count).expand(len(noise), -1)
+        clean = unfold_views(F.pad(fold_views(given, views), (0, 0, 0, 0, 0, total - count)), views)
+        index = torch.arange(total, device=noise.device).repeat(views)
+        frames = (index < count).expand(len(noise), -1)
         levels = torch.full((len(noise),), sigma)
-        return replace(condition, given=_given(frames, clean, levels, noise))
+        return replace(condition, given=self._given(frames, clean, levels, noise))
 
 
 def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != shape:
         raise ValueError(f"{name}: shape {tuple(tensor.shape)}: must be {shape}")
-
-
-def _given(frames: Tensor, clean: Tensor, sigma: Tensor, noise: Tensor) -> GivenFrames:
-    level = sigma.to(clean.device)
-    noised = clean + level.view(-1, 1, 1, 1, 1) * noise.to(clean.device)
-    return GivenFrames(
-        frames=frames[:, None, :, None, None], clean=clean, noised=noised, sigma=level
-    )

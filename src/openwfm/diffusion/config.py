@@ -41,8 +41,9 @@ class DiTConfig:
     ``rope_scale`` are the NTK ratios of time, rows and columns; ``max_size`` bounds latent frames
     (of a view), rows and columns (before patchify) and sizes the learnable position tables.
     ``rope_dtype`` bfloat16 repeats the rounding of the released code (`openwfm.nn.rope`).
-    ``num_views`` above 1 makes a multi-view network (`openwfm.diffusion.views`); ``codebook`` above
-    0 one that is conditioned on discrete tokens (`openwfm.diffusion.codes`).
+    ``num_views`` above 1 makes a multi-view network (`openwfm.diffusion.views`); with
+    ``joint_views`` false each view attends to itself alone (a control of ours: six worlds in one).
+    ``codebook`` above 0 makes one that is conditioned on tokens (`openwfm.diffusion.codes`).
     """
 
     in_channels: int = 16
@@ -65,6 +66,7 @@ class DiTConfig:
     rope_dtype: str = added("float32")
     num_views: int = added(1)
     view_channels: int = added(0)
+    joint_views: bool = added(True)
     codebook: int = added(0)
     code_channels: int = added(0)
 
@@ -96,6 +98,13 @@ class DiTConfig:
             if (value := getattr(self, name)) < 0 or (value > 0) != wanted:
                 rule = "must be positive" if wanted else "must be 0"
                 raise ValueError(f"net.{name}={value}: {rule} with {why}")
+        if not self.joint_views and self.num_views == 1:
+            raise ValueError("net.joint_views=False: needs net.num_views above 1")
+
+    @property
+    def attention_groups(self) -> int:
+        """Into how many parts self-attention falls: the views, where they are not joint."""
+        return 1 if self.joint_views else self.num_views
 
     @property
     def head_dim(self) -> int:
@@ -189,7 +198,9 @@ class SamplerConfig:
 
     ``grid`` says where the levels end (`openwfm.diffusion.sampler.solver_steps`); ``release`` is
     what the release with that solver does. ``guidance_interval`` are the lowest and the highest
-    sigma at which guidance acts (null: all). ``condition_sigma`` is the noise put on given frames.
+    sigma at which guidance acts (null: all). ``control_guidance`` is the same for the control:
+    out + control_guidance·(out - out without control). ``condition_sigma`` is the noise put on
+    given frames.
     ``scheduler`` is a class of diffusers, for ``kind=diffusers``. ``cache`` above 0 predicts steps
     instead of computing them (`openwfm.diffusion.caching`), which changes the result; ``compile``
     compiles the blocks, which does not.
@@ -203,6 +214,7 @@ class SamplerConfig:
     grid: str = added("release")
     guidance: float = 7.0
     guidance_interval: tuple[float, float] | None = added(None)
+    control_guidance: float = added(0.0)
     condition_sigma: float = 0.001
     scheduler: str | None = added(None)
     cache: float = added(0.0)
@@ -217,7 +229,7 @@ class SamplerConfig:
             raise ValueError(
                 f"sampler.sigma_min={self.sigma_min}: must be below sigma_max={self.sigma_max}"
             )
-        for name in ("guidance", "cache"):
+        for name in ("guidance", "control_guidance", "cache"):
             if not getattr(self, name) >= 0:
                 raise ValueError(
                     f"sampler.{name}={getattr(self, name)}: must not be negative (0 is off)"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Protocol
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ class Controls:
     intrinsics: Float[Tensor, "b t 3 3"] | None = None
     camera_to_world: Float[Tensor, "b t 4 4"] | None = None
     action: Float[Tensor, "b s a"] | None = None
+    trajectory: Float[Tensor, "b 64 3"] | None = None
     size: tuple[int, int] | None = None
     dropped: bool = False
 
@@ -37,6 +39,7 @@ class Controls:
             intrinsics=batch.intrinsics,
             camera_to_world=batch.camera_to_world,
             action=batch.action,
+            trajectory=batch.trajectory,
             size=size,
         )
 
@@ -94,6 +97,21 @@ class ControlConfig(Protocol):
     dropout: float
 
     def build(self, width: int) -> Control: ...
+
+
+class Adaptation(Protocol):
+    """How a network learns through a few tensors beside its own (`openwfm.posttraining.lora`)."""
+
+    def adapt(self, network: nn.Module, generator: torch.Generator) -> None:
+        """Add them in place; ``network`` computes what it did, and nothing else of it learns."""
+
+    def merged(self, network: nn.Module) -> nn.Module:
+        """A copy that computes the same with the layers that it had before."""
+
+    def learned(self, network: nn.Module) -> dict[str, Tensor]:
+        """What, with the base, is the whole."""
+
+    def export_config(self) -> dict[str, Any]: ...
 
 
 # (values of `Control.export_config`, width of the network) -> the control.

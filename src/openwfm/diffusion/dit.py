@@ -22,7 +22,13 @@ from torch.utils.checkpoint import checkpoint
 from openwfm.diffusion.codes import CodeChannels
 from openwfm.diffusion.config import DiTConfig
 from openwfm.diffusion.positions import Grid, PositionTables, PositionWaves
-from openwfm.diffusion.views import ViewChannels, attend_per_view, fold_text, repeat_per_view
+from openwfm.diffusion.views import (
+    ViewChannels,
+    attend_in_groups,
+    attend_per_view,
+    fold_text,
+    repeat_per_view,
+)
 from openwfm.nn.attention import CrossAttention, Keys, SelfAttention, split_rows
 from openwfm.nn.derived import Derives
 from openwfm.nn.modulation import (
@@ -40,7 +46,7 @@ class Block(Derives):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         width, hidden = config.width, int(config.width * config.mlp_ratio)
-        self.num_views = config.num_views
+        self.num_views, self.groups = config.num_views, config.attention_groups
         self.modulations = nn.ModuleList(
             LowRankModulation(width, config.adaln_rank, 3) for _ in range(3)
         )
@@ -58,7 +64,8 @@ class Block(Derives):
         keys: Keys,
     ) -> Float[Tensor, "b n d"]:
         shift, scale, gate = self.modulations[0](*level)
-        x = x + gate * self.self_attention(modulated_norm(x, shift, scale), rotary)
+        normed = modulated_norm(x, shift, scale)
+        x = x + gate * attend_in_groups(self.self_attention, normed, rotary, self.groups)
         shift, scale, gate = self.modulations[1](*level)
         normed = modulated_norm(x, shift, scale)
         x = x + gate * attend_per_view(self.cross_attention, normed, keys, self.num_views)

@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openwfm.diffusion.dit import Block
-from openwfm.nn.attention import EPSILON, Keys
+from openwfm.diffusion.views import fold_views, unfold_views
+from openwfm.nn.attention import Keys
+from openwfm.nn.heads import unit
 from openwfm.nn.modulation import modulated_norm
 
 PACKED_TOKENS = 1024  # a hint to oneDNN; its layout was the same for 48 and for 2560
@@ -72,15 +74,18 @@ def run_block(
     position: Float[Tensor, "n d"] | None,
     num_heads: int,
     repeat: int,
+    groups: int = 1,
 ) -> Float[Tensor, "b*repeat n d"]:
     """May change ``x``, whose batch holds the branches one after the other, one for each of
     ``keys`` (None: no text, hence no cross-attention). ``repeat`` copies ``x`` after
-    self-attention: before they see text, branches are equal.
+    self-attention: before they see text, branches are equal. ``groups`` are the parts that
+    self-attention falls into (`openwfm.diffusion.views.attend_in_groups`).
     """
     if position is not None:
         x += position
     shift, scale, gate = (rows(part, 0, len(x)) for part in modulations[0])
-    mixed = _self_attention(modulated_norm(x, shift, scale), weights.qkv, rotary, num_heads)
+    normed = modulated_norm(x, shift, scale)
+    mixed = _self_attention(normed, weights.qkv, rotary, num_heads, groups)
     x.addcmul_(project(mixed, weights.out), gate)
     if repeat > 1:
         x = x.repeat(repeat, 1, 1)
@@ -115,13 +120,6 @@ def _packed(*weights: Tensor) -> tuple[Tensor, ...]:
     return tuple(reorder(weight.detach(), PACKED_TOKENS) for weight in weights)
 
 
-def _unit(x: Float[Tensor, "*n k"]) -> Float[Tensor, "*n k"]:
-    """RMS normalisation without weight, in fp32."""
-    wide = x.float()
-    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return wide * torch.rsqrt(norm.square() / x.shape[-1] + EPSILON)
-
-
 def turned(
     parts: Float[Tensor, "b n 3 h k"],
     direct: Float[Tensor, "#b n 2 1 k"],
@@ -131,26 +129,28 @@ def turned(
     is 10 % faster on contiguous heads."""
     b, n, _, heads, size = parts.shape
     half = size // 2
-    unit = _unit(parts[:, :, :2])
+    normed = unit(parts[:, :, :2])
     memory = parts.new_empty(3, b, heads, n, size, dtype=torch.float32)
     view = memory.permute(1, 3, 0, 2, 4)  # in the order of the projection
     for own, other in ((slice(None, half), slice(half, None)), (slice(half, None), slice(half))):
-        torch.mul(unit[..., own], direct[..., own], out=view[:, :, :2, :, own])
-        view[:, :, :2, :, own].addcmul_(unit[..., other], crossed[..., own])
+        torch.mul(normed[..., own], direct[..., own], out=view[:, :, :2, :, own])
+        view[:, :, :2, :, own].addcmul_(normed[..., other], crossed[..., own])
     view[:, :, 2] = parts[:, :, 2]
     return memory.to(parts.dtype)
 
 
-def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int) -> Tensor:
+def _self_attention(x: Tensor, qkv: Tensor, rotary: Rotary, num_heads: int, groups: int) -> Tensor:
     parts = project(x, qkv).unflatten(-1, (3, num_heads, -1))
-    q, k, v = turned(parts, *(rows(table, 0, len(x)) for table in rotary))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    turn = turned(parts, *(rows(table, 0, len(x)) for table in rotary))
+    q, k, v = (fold_views(part, groups) for part in turn)
+    mixed = unfold_views(F.scaled_dot_product_attention(q, k, v), groups)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 def _cross_attention(x: Tensor, weights: BlockWeights, keys: Keys, num_heads: int) -> Tensor:
     """A batch of keys that is a multiple of x's has keys for stretches of x (views)."""
     k, v, bias = keys
-    q = _unit(project(x, weights.cross_q).unflatten(-1, (num_heads, -1))).to(x.dtype)
+    q = unit(project(x, weights.cross_q).unflatten(-1, (num_heads, -1))).to(x.dtype)
     q = q.reshape(len(k), -1, *q.shape[2:]).transpose(1, 2)
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
     return project(mixed.reshape(x.shape), weights.cross_out)

@@ -83,7 +83,7 @@ class DiffusionWorldModel(nn.Module):
         self.net = DiT(net)
         self.logvar = uncertainty_network() if objective.learned_uncertainty else None
         self.objective, self.sampler = objective, sampler
-        self.conditioner = Conditioner(conditioner)
+        self.conditioner = Conditioner(conditioner, net.num_views)
         self.control = control
         self.register_buffer("latent_mean", torch.full((net.in_channels, 1), torch.nan))
         self.register_buffer("latent_std", torch.full((net.in_channels, 1), torch.nan))
@@ -118,7 +118,9 @@ class DiffusionWorldModel(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _statistics(self, frames: int, start: int) -> tuple[Tensor, Tensor]:
-        column = torch.arange(start, start + frames, device=self.latent_mean.device)
+        views = self.net.config.num_views
+        column = torch.arange(start, start + frames // views, device=self.latent_mean.device)
+        column = column.repeat(views)
         column = column.clamp(max=self.latent_mean.shape[1] - 1)
         mean, std = self.latent_mean[:, column], self.latent_std[:, column]
         return mean[None, :, :, None, None], std[None, :, :, None, None]
@@ -141,7 +143,8 @@ class DiffusionWorldModel(nn.Module):
 
     def draw(self, shape: torch.Size, generator: torch.Generator) -> StepDraws:
         """Noise levels, noise and conditioning of a step, for latents of ``shape``; on the CPU."""
-        sigma = training_sigma(self.objective, shape, generator)
+        frames = shape[2] // self.net.config.num_views
+        sigma = training_sigma(self.objective, torch.Size((*shape[:2], frames)), generator)
         noise = torch.randn(shape, generator=generator)
         condition = Draws.of(self.conditioner.config, shape, generator)
         dropout = 0.0 if self.control is None else self.control.config.dropout
@@ -206,7 +209,8 @@ class DiffusionWorldModel(nn.Module):
         controls: Controls | None = None,
         progress: bool = False,
     ) -> Float[Tensor, "b z f y x"]:
-        """Raw latents whose first frames are ``condition`` (raw), up to fp32 rounding.
+        """Raw latents whose first frames are ``condition`` (raw), up to fp32 rounding. With views,
+        both hold them one after the other along time; ``num_latent_frames`` are of each.
 
         ``fps`` sets the batch size; ``size`` is latent rows and columns, needed without
         ``condition``; ``start`` is that of `normalise`. Sample i depends on (seed, i) alone, not on
@@ -219,7 +223,8 @@ class DiffusionWorldModel(nn.Module):
             raise ValueError("size: missing; without condition frames give latent (rows, columns)")
         channels = self.net.config.in_channels
         rows, columns = condition.shape[-2:] if condition is not None else size or (0, 0)
-        shape = (channels, num_latent_frames, int(rows), int(columns))
+        frames = num_latent_frames * self.net.config.num_views
+        shape = (channels, frames, int(rows), int(columns))
         noise, augment = (
             self.noise(seed, purpose, len(fps), shape)
             for purpose in ("sample/initial", "sample/condition")
@@ -228,6 +233,11 @@ class DiffusionWorldModel(nn.Module):
             raise ValueError(
                 f"condition: shape {tuple(condition.shape)}: must be (batch, {channels}, frames, "
                 "rows, columns)"
+            )
+        views = self.net.config.num_views
+        if condition is not None and condition.shape[2] % views:
+            raise ValueError(
+                f"condition: {condition.shape[2]} frames: must be those of {views} views"
             )
         given = None if condition is None else self.normalise(condition, start)
         filled = self.conditioner.sampling(
@@ -261,6 +271,7 @@ class DiffusionWorldModel(nn.Module):
                 f"sampler.guidance={guidance}: must be 0 for a model trained with "
                 f"conditioner.{what}=0, unless a negative prompt is given"
             )
+        self._check_control_guidance(sampler)
         assert isinstance(filled.text, Tensor)
         negative = None if negative_text is None else self.conditioner.text(negative_text)
         if filled.codes is not None:  # branches differ before the first block
@@ -277,9 +288,26 @@ class DiffusionWorldModel(nn.Module):
         prepared = replace(filled, text=keys)
 
         def run(x: Tensor, sigma: Tensor) -> Tensor:
-            return denoise(network, x, sigma, prepared, self.objective.sigma_data)
+            made = denoise(network, x, sigma, prepared, self.objective.sigma_data)
+            if not sampler.control_guidance:
+                return made
+            free = denoise(network, x, sigma, uncontrolled, self.objective.sigma_data)
+            return torch.lerp(free, made, 1 + sampler.control_guidance)
 
+        uncontrolled = prepared
+        if sampler.control_guidance:
+            keep = torch.zeros(len(noise), dtype=torch.bool)
+            uncontrolled = replace(prepared, ports=prepared.ports.kept(keep))
         return sample(run, noise, sampler, progress=progress)
+
+    def _check_control_guidance(self, sampler: SamplerConfig) -> None:
+        if not sampler.control_guidance:
+            return
+        if self.control is None or not self.control.config.dropout:
+            raise ValueError(
+                f"sampler.control_guidance={sampler.control_guidance}: must be 0 for a model "
+                "without a control, or whose control was trained with control.dropout=0"
+            )
 
     def _walk_codes(
         self,

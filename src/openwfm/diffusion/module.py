@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -15,15 +17,19 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from openwfm.data.batch import VideoBatch
 from openwfm.diffusion.config import ConditionerConfig, DiTConfig, EdmConfig, SamplerConfig
-from openwfm.diffusion.control import ControlConfig, Controls
+from openwfm.diffusion.control import Adaptation, ControlConfig, Controls
 from openwfm.diffusion.decoder import decode_codes
 from openwfm.diffusion.frames import decode_frames, encode_frames
 from openwfm.diffusion.model import DiffusionWorldModel, StepDraws
 from openwfm.diffusion.stages import start_from
+from openwfm.diffusion.views import fold_views, unfold_views
+from openwfm.files import sha256_file
 from openwfm.nn.decay import Groups, decay_groups
+from openwfm.nn.freeze import freeze
 from openwfm.randomness import derive_seed, fingerprint, torch_generator
 from openwfm.tokenizer import VideoTokenizer
 from openwfm.tokenizer.frozen import FrozenTokenizer
+from openwfm.weights import TENSORS
 
 
 class DiffusionModule(L.LightningModule):
@@ -34,6 +40,8 @@ class DiffusionModule(L.LightningModule):
     the size of clips (`openwfm.diffusion.stages`); it may lack the ``control``. Latent statistics
     must be set before fit (``set_latent_statistics``) or come with ``weights`` or a checkpoint.
     ``frame_by_frame`` encodes every frame as a picture, for worlds that move a frame at a time.
+    ``lora`` trains adapters of ``weights``, which are published merged and as a small file beside;
+    parameters whose name matches ``frozen`` (a regular expression) do not learn.
 
     ``codes`` is the folder of a discrete tokenizer: the model then learns to decode its tokens, to
     latents of ``tokenizer``, and a cache holds its codes behind the latents.
@@ -56,14 +64,19 @@ class DiffusionModule(L.LightningModule):
         frame_by_frame: bool = False,
         seed: int,
         codes: str | None = None,
+        lora: Adaptation | None = None,
+        frozen: str | None = None,
     ) -> None:
         super().__init__()
+        if lora and weights is None:
+            raise ValueError("model.lora: must come with model.weights, the base that it adapts")
         self.net_config, self.objective, self.sampler_config = net, objective, sampler
         self.conditioner_config = conditioner
         self.optimizer, self.scheduler = optimizer, scheduler
         self.tokenizer_folder, self.weights, self.seed = tokenizer, weights, seed
         self.resize, self.checkpoint_blocks = resize, checkpoint_blocks
         self.control, self.frame_by_frame = control, frame_by_frame
+        self.lora, self.frozen = lora or None, frozen  # an empty group is none
         self.model: DiffusionWorldModel | None = None
         self._frozen = FrozenTokenizer(tokenizer)
         self._codes = None if codes is None else FrozenTokenizer(codes)
@@ -91,6 +104,10 @@ class DiffusionModule(L.LightningModule):
             _embed_codes(model, self._codes.module)
         if self.weights is not None:
             start_from(model, self.weights, resize=self.resize)
+        if self.lora is not None:
+            self.lora.adapt(model, torch_generator(self.seed, "adapters"))
+        if self.frozen is not None:
+            freeze(model, self.frozen)
         model.net.checkpoint_blocks = self.checkpoint_blocks
         self.model = model
 
@@ -126,12 +143,10 @@ class DiffusionModule(L.LightningModule):
         return f"{self._frozen.sha256}+{self._codes.sha256}"
 
     @torch.no_grad()
-    def encode_latents(self, video: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b z f y x"]:
+    def encode_latents(self, video: Float[Tensor, "b *v c t h w"]) -> Float[Tensor, "b z f y x"]:
         """Latents, and behind them the codes of the tokens where there are such; both tokenizers
         have the same grid then. Raises ValueError when they have not."""
-        if self.frame_by_frame:
-            return encode_frames(self.tokenizer, video)
-        latents = self.tokenizer.encode(video)
+        latents = self._encoded(video)
         if self._codes is None:
             return latents
         codes = self._codes.on(self.device).encode(video)
@@ -155,9 +170,20 @@ class DiffusionModule(L.LightningModule):
             return batch.latents[:, : self.net_config.in_channels].float()
         if batch.video is None:
             raise ValueError(f"batch {batch.key}: has neither latents nor video")
+        return self._encoded(batch.video)
+
+    def _encoded(self, video: Float[Tensor, "b *v c t h w"]) -> Float[Tensor, "b z f y x"]:
+        """Views, each coded on its own, lie one after the other along time."""
         if self.frame_by_frame:
-            return encode_frames(self.tokenizer, batch.video)
-        return self.tokenizer.encode(batch.video)
+            return encode_frames(self.tokenizer, video)
+        views = self.net_config.num_views
+        if video.ndim - 4 != min(views, 2) or (views > 1 and video.shape[1] != views):
+            raise ValueError(
+                f"batch.video: shape {tuple(video.shape)}: must be of net.num_views={views}; set "
+                "data.config.views"
+            )
+        folded = video.flatten(0, -5)
+        return unfold_views(self.tokenizer.encode(folded), views)
 
     @torch.no_grad()
     def tokens(self, batch: VideoBatch) -> Int[Tensor, "b f r c"] | None:
@@ -187,14 +213,30 @@ class DiffusionModule(L.LightningModule):
         """Noise depends on the clip's key alone, so that epochs and batch sizes compare."""
         self.world_model.check_statistics()
         latents = self.raw_latents(batch)
+        loss, edm = self._loss(batch, latents, self._fixed_draws(batch, latents))
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        self.log("val/edm", edm, batch_size=len(batch), sync_dist=True)
+
+    def _fixed_draws(self, batch: VideoBatch, latents: Tensor) -> StepDraws:
         shape = torch.Size((1, *latents.shape[1:]))
         generators = [
             torch_generator(self.seed, "val/noise", fingerprint((key,))) for key in batch.key
         ]
-        draws = StepDraws.stack([self.world_model.draw(shape, each) for each in generators])
-        loss, edm = self._loss(batch, latents, draws)
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
-        self.log("val/edm", edm, batch_size=len(batch), sync_dist=True)
+        return StepDraws.stack([self.world_model.draw(shape, each) for each in generators])
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """Of the dimensions of an action; none for other controls."""
+        return getattr(self.control, "names", ())
+
+    @torch.no_grad()
+    def fixed_loss(self, batch: VideoBatch, *, controlled: bool = True) -> Float[Tensor, ""]:
+        """Weighted squared error with the noise of a validation; no clip's control is dropped, or
+        that of all."""
+        latents = self.raw_latents(batch)
+        draws = self._fixed_draws(batch, latents)
+        draws = replace(draws, keep_control=torch.full_like(draws.keep_control, controlled))
+        return self._loss(batch, latents, draws)[1]
 
     def _loss(self, batch: VideoBatch, latents: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
         loss, edm = self.world_model.loss(
@@ -236,10 +278,12 @@ class DiffusionModule(L.LightningModule):
                 "plain_decoder": plain.clamp(-1, 1),
                 "diffusion_decoder": self.tokenizer.decode(made).clamp(-1, 1),
             }
-        generated = self.world_model.generate_latents(
-            condition=latents[:, :, :count] if count else None,
+        views = self.net_config.num_views
+        given = unfold_views(fold_views(latents, views)[:, :, :count], views)
+        generated = self._plain_model().generate_latents(
+            condition=given if count else None,
             size=(latents.shape[3], latents.shape[4]),
-            num_latent_frames=latents.shape[2],
+            num_latent_frames=latents.shape[2] // views,
             text=batch.text,
             fps=batch.fps,
             seed=self.seed,
@@ -249,8 +293,10 @@ class DiffusionModule(L.LightningModule):
         return {name: self.decode_latents(row).clamp(-1, 1) for name, row in rows.items()}
 
     def decode_latents(self, latents: Float[Tensor, "b z f y x"]) -> Float[Tensor, "b c t h w"]:
+        """Pixels; of several views they lie below each other."""
         decode = decode_frames if self.frame_by_frame else type(self.tokenizer).decode
-        return decode(self.tokenizer, latents)
+        views = self.net_config.num_views
+        return unfold_views(decode(self.tokenizer, fold_views(latents, views)), views, dim=3)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Weight decay acts on matrices only: not on norms, position tables or the loss's u."""
@@ -274,7 +320,24 @@ class DiffusionModule(L.LightningModule):
         return config
 
     def export_tensors(self) -> dict[str, Tensor]:
-        return self.world_model.state_dict()
+        return self._plain_model().state_dict()
+
+    def export_adapter(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """What was learned beside the base, and of which base; None where all was."""
+        if self.lora is None or self.weights is None:
+            return None
+        base = sha256_file(Path(self.weights) / TENSORS)
+        config = {**self.export_config(), "kind": "adapter", "base_sha256": base}
+        config["lora"] = self.lora.export_config()
+        return config, self.lora.learned(self.world_model)
+
+    def _plain_model(self) -> DiffusionWorldModel:
+        """What sampling and publishing take: adapters merged into a copy."""
+        if self.lora is None:
+            return self.world_model
+        merged = self.lora.merged(self.world_model)
+        assert isinstance(merged, DiffusionWorldModel)
+        return merged
 
 
 @torch.no_grad()

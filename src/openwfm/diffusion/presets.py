@@ -50,6 +50,7 @@ PRESETS: dict[str, DiTConfig] = {
         zero_init_output=True,
     ),
 }
+PRESETS["dit_nano_multiview"] = replace(PRESETS["dit_nano"], num_views=6, view_channels=6)
 
 
 def preset(name: str) -> DiTConfig:

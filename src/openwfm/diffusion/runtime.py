@@ -74,7 +74,7 @@ class Runtime:
         conditional = self._branch(text, null_tokens)
         other: list[Keys | None] = [None] * len(self._blocks)
         if negative[0] is not None:
-            other = self._branch(negative[0].expand(len(text), -1, -1), negative[1])
+            other = self._branch(negative[0].expand(len(text), *negative[0].shape[1:]), negative[1])
         return list(zip(conditional, other, strict=True))
 
     def _branch(self, text: Tensor, null_tokens: int) -> list[Keys | None]:
@@ -149,7 +149,8 @@ class Runtime:
         for index, weights in enumerate(self._weights):
             repeat = branches if index == 0 else 1
             keys = text[index][:branches]
-            given = (modulations[index], rotary(index), keys, position, heads, repeat)
+            parts = (heads, repeat, self.config.attention_groups)
+            given = (modulations[index], rotary(index), keys, position, *parts)
             x = self._run(x, weights, *given)
         if self.cache is not None:
             self.cache.store(x.unflatten(0, (branches, -1)) - entered, level)

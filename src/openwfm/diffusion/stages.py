@@ -20,6 +20,7 @@ from openwfm.diffusion.published import load_world_model
 from openwfm.weights import load_strict
 
 SIZE_FIELDS = ("max_size", "rope_scale")
+VIEW_FIELDS = ("num_views", "view_channels", "joint_views")
 TABLES = ("net.position.t", "net.position.h", "net.position.w")
 
 
@@ -32,15 +33,18 @@ def resize_table(table: Float[Tensor, "n d"], length: int) -> Float[Tensor, "m d
 def start_from(model: DiffusionWorldModel, folder: Path | str, *, resize: bool) -> None:
     """Weights and latent statistics of a published folder into ``model``.
 
-    With ``resize`` the networks may differ in `SIZE_FIELDS`. Raises ValueError naming the fields
-    that differ and must not.
+    With ``resize`` the networks may differ in `SIZE_FIELDS`. A network of several views may start
+    from one of a single view: what names the view starts without effect. Raises ValueError naming
+    the fields that differ and must not.
     """
     control = model.control
     readers = {} if control is None else {control.kind: type(control).read}
     published = load_world_model(folder, readers, kind=model.export_config()["kind"])
     own, found = model.net.config, published.net.config
     added = 0 if control is None or published.control is not None else control.channels
+    views = own.view_channels if found.num_views == 1 else 0
     free = (*(SIZE_FIELDS if resize else ()), *(("extra_channels",) if added else ()))
+    free += VIEW_FIELDS if views else ()
     names = differing(own, found, free)
     if added and own.extra_channels - added != found.extra_channels:
         names.append("extra_channels")
@@ -59,6 +63,11 @@ def start_from(model: DiffusionWorldModel, folder: Path | str, *, resize: bool) 
         tensors["net.patch_in.weight"] = widened(tensors["net.patch_in.weight"], own, added)
     if control is not None and published.control is None:
         tensors |= {f"control.{name}": t for name, t in control.state_dict().items()}
+    if views:
+        weight = tensors["net.patch_in.weight"]
+        zeros = weight.new_zeros(len(weight), views * math.prod(own.patch))
+        tensors["net.patch_in.weight"] = torch.cat((weight, zeros), dim=1)
+        tensors |= {name: t for name, t in wanted.items() if name.startswith("net.views.")}
     load_strict(model, tensors, str(folder))
 
 

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openwfm.nn.attention import CrossAttention, Keys
+from openwfm.nn.attention import CrossAttention, Keys, SelfAttention
 
 
 class ViewChannels(nn.Module):
@@ -73,6 +73,35 @@ def attend_per_view(
         return attention(x, keys)
     folded = rearrange(x, "b (v n) d -> (b v) n d", v=num_views)
     return rearrange(attention(folded, keys), "(b v) n d -> b (v n) d", v=num_views)
+
+
+def attend_in_groups(
+    attention: SelfAttention,
+    x: Float[Tensor, "b n d"],
+    rotary: tuple[Float[Tensor, "#b n k"], Float[Tensor, "#b n k"]],
+    groups: int,
+) -> Float[Tensor, "b n d"]:
+    """Self-attention in which tokens see those of their own stretch of ``n`` alone."""
+    if groups == 1:
+        return attention(x, rotary)
+    cos, sin = (fold_views(table, groups, 1) for table in rotary)
+    if len(rotary[0]) == 1:  # positions restart: one view's serve all
+        cos, sin = cos[:1], sin[:1]
+    return unfold_views(attention(fold_views(x, groups, 1), (cos, sin)), groups, 1)
+
+
+def fold_views(x: Tensor, num_views: int, dim: int = 2) -> Tensor:
+    """Views from axis ``dim``, where they lie one after the other, to the batch."""
+    if num_views == 1:
+        return x
+    return x.unflatten(dim, (num_views, -1)).movedim(dim, 1).flatten(0, 1)
+
+
+def unfold_views(x: Tensor, num_views: int, dim: int = 2) -> Tensor:
+    """The inverse of `fold_views`."""
+    if num_views == 1:
+        return x
+    return x.unflatten(0, (-1, num_views)).movedim(1, dim).flatten(dim, dim + 1)
 
 
 def repeat_per_view(table: Tensor, num_views: int, dim: int) -> Tensor:

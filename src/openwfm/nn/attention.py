@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openwfm.nn.rope import rotate
+from openwfm.nn.heads import EPSILON, attention_heads, unit_heads
 
-EPSILON = 1e-6
 # Keys and values of a context, heads second, and an additive bias over the keys (or None).
 Keys = tuple[Tensor, Tensor, Tensor | None]
 # Those of each branch of guidance, None where a branch has no context.
@@ -35,10 +35,9 @@ class SelfAttention(nn.Module):
         x: Float[Tensor, "b n d"],
         rotary: tuple[Float[Tensor, "#b n k"], Float[Tensor, "#b n k"]],
     ) -> Float[Tensor, "b n d"]:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        q, k = rotate(self.q_norm(q), *rotary), rotate(self.k_norm(k), *rotary)
-        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        heads = attention_heads(qkv, self.q_norm.weight, self.k_norm.weight, rotary)
+        mixed = attend(*heads, None, qkv.dtype)
         return self.out(rearrange(mixed, "b h n k -> b n (h k)"))
 
 
@@ -73,7 +72,7 @@ class CrossAttention(nn.Module):
     def keys(self, context: Float[Tensor, "b n d"], null_tokens: int) -> Keys:
         """Keys and values of ``context`` followed by ``null_tokens`` zero tokens."""
         k, v = self.kv(context).unflatten(-1, (2, self.num_kv_heads, -1)).unbind(2)
-        k, v = self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
+        k, v = self._heads(k, self.k_norm).to(k.dtype), v.transpose(1, 2)
         if not null_tokens:
             return k, v, None
         bias = k.new_zeros(1, 1, 1, k.shape[2] + 1)
@@ -82,10 +81,38 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], keys: Keys) -> Float[Tensor, "b n d"]:
         k, v, bias = keys
-        q = self.q_norm(self.q(x).unflatten(-1, (self.num_heads, -1))).transpose(1, 2)
+        q = self.q(x).unflatten(-1, (self.num_heads, -1))
         shared = self.num_heads != self.num_kv_heads
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=shared)
+        mixed = attend(self._heads(q, self.q_norm), k, v, bias, q.dtype, shared=shared)
         return self.out(rearrange(mixed, "b h n k -> b n (h k)"))
+
+    def _heads(self, x: Float[Tensor, "b n h k"], norm: nn.RMSNorm) -> Float[Tensor, "b h n k"]:
+        if norm.eps != EPSILON:
+            return cast(Tensor, norm(x)).transpose(1, 2)
+        return unit_heads(x, norm.weight)
+
+
+def attend(
+    q: Float[Tensor, "b h n k"],
+    k: Float[Tensor, "#b g m k"],
+    v: Float[Tensor, "#b g m k"],
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    *,
+    shared: bool = False,
+) -> Float[Tensor, "b h n k"]:
+    """Softmax attention, computed in ``dtype``, but on a CPU in fp32 at least.
+
+    There autocast to bf16 makes the backward pass of attention over 48 tokens eight times slower,
+    and it alone a third of a training step.
+    """
+    device = q.device.type
+    if device == "cpu" and dtype != torch.float64:
+        dtype = torch.float32
+    parts = (part.to(dtype) for part in (q, k, v))
+    mask = None if bias is None else bias.to(dtype)
+    with torch.autocast(device, enabled=False):
+        return F.scaled_dot_product_attention(*parts, attn_mask=mask, enable_gqa=shared)
 
 
 def split_rows(weight: Float[Tensor, "m d"], parts: int) -> tuple[Tensor, ...]:

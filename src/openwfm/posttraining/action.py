@@ -79,26 +79,27 @@ class ActionControl(Control):
         return read_fields(ActionConfig, values, source).build(width)
 
     def forward(self, controls: Controls, grid: Grid) -> Ports:
-        actions = self._checked(controls.action)
+        actions = check_actions(controls.action, self.config)
         seen = ((actions[:, -self.config.steps :] - self.mean) / self.std).flatten(1)
         return Ports(modulation=torch.cat((self.embedding(seen), self.shared(seen)), dim=1))
 
-    def _checked(self, actions: Tensor | None) -> Float[Tensor, "b s a"]:
-        config = self.config
-        if actions is None:
-            raise ValueError("action: missing: this world needs one before every frame it makes")
-        if actions.ndim != 3 or actions.shape[2] != len(config.names):
-            raise ValueError(
-                f"action: shape {tuple(actions.shape)}: must be (batch, steps, "
-                f"{len(config.names)}): {', '.join(config.names)}"
-            )
-        if actions.shape[1] < config.steps:
-            raise ValueError(
-                f"action: {actions.shape[1]} steps: must be at least control.steps={config.steps}"
-            )
-        if not bool(torch.isfinite(actions).all()):
-            raise ValueError("action: must be finite")
-        return actions.float()
+
+def check_actions(actions: Tensor | None, config: ActionConfig) -> Float[Tensor, "b s a"]:
+    """Raises ValueError when they are missing, of another dimension, too few or not finite."""
+    if actions is None:
+        raise ValueError("action: missing: this world needs one before every frame it makes")
+    if actions.ndim != 3 or actions.shape[2] != len(config.names):
+        raise ValueError(
+            f"action: shape {tuple(actions.shape)}: must be (batch, steps, "
+            f"{len(config.names)}): {', '.join(config.names)}"
+        )
+    if actions.shape[1] < config.steps:
+        raise ValueError(
+            f"action: {actions.shape[1]} steps: must be at least control.steps={config.steps}"
+        )
+    if not bool(torch.isfinite(actions).all()):
+        raise ValueError("action: must be finite")
+    return actions.float()
 
 
 def _mlp(given: int, hidden: int, out: int) -> nn.Sequential:

@@ -6,15 +6,19 @@ network starts as it was, exactly.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from openwfm.nn.freeze import check_pattern, thaw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +37,24 @@ class LoraConfig:
         if not self.alpha > 0:
             raise ValueError(f"lora.alpha={self.alpha}: must be positive")
         for name in ("pattern", "trained"):
-            value = getattr(self, name)
-            try:
-                re.compile(value or "")
-            except re.error as error:
-                raise ValueError(f"lora.{name}={value}: no regular expression ({error})") from error
+            check_pattern(f"lora.{name}", getattr(self, name))
+
+    def adapt(self, network: nn.Module, generator: torch.Generator) -> None:
+        """As `add_lora`."""
+        add_lora(network, self, generator)
+
+    def merged(self, network: nn.Module) -> nn.Module:
+        """A copy of an adapted network with plain layers, which computes the same."""
+        plain = copy.deepcopy(network)
+        merge_lora(plain)
+        return plain.requires_grad_(False)
+
+    def learned(self, network: nn.Module) -> dict[str, Tensor]:
+        """As `learned_tensors`."""
+        return learned_tensors(network)
+
+    def export_config(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class LoraLinear(nn.Linear):
@@ -95,16 +112,6 @@ def add_lora(network: nn.Module, config: LoraConfig, generator: torch.Generator)
     if config.trained is not None:
         thaw(network, config.trained)
     return names
-
-
-def thaw(network: nn.Module, pattern: str) -> list[str]:
-    """Let parameters whose name matches learn; returns their names, ValueError when none does."""
-    found = [name for name, _ in network.named_parameters() if re.search(pattern, name)]
-    if not found:
-        raise ValueError(f"trained={pattern}: matches no parameter of the network")
-    for name in found:
-        network.get_parameter(name).requires_grad_(True)
-    return found
 
 
 def merge_lora(network: nn.Module) -> int:

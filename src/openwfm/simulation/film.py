@@ -242,6 +242,10 @@ def _pack(config: SimulationConfig, world: WorldConfig, work: Path, identity: st
         facts |= {"id": key, "text_encoder": "" if encoder is None else encoder.name}
         if encoder is not None:
             members["text.npy"] = _embed(encoder, facts["caption"])
+            for caption in facts["captions"] if len(facts["views"]) > 1 else ():
+                if caption["view"] in facts["views"]:  # each view has a text of its own
+                    name = f"{caption['view']}.text.npy"
+                    members[name] = _embed(encoder, caption["text"])
         members["json"] = _json(facts)
         seconds = facts["num_frames"] / facts["fps"]
         writer.add(bucket(facts["width"], facts["height"], seconds), key, facts["source"], members)

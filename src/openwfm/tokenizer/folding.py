@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openwfm.nn.causal import channels_last, tap_matrices
+from openwfm.nn.causal import tap_matrices
+from openwfm.nn.direct import laid_out
 from openwfm.nn.wavelet import haar_signs
 from openwfm.nn.winograd import doubled_filters
 
@@ -37,7 +38,7 @@ def pooled_in_space(
         cell[:2, :2] = 1 / 4
         kernel = kernel + _identity(kernel)[:, :, None, None] * cell
     kernel, offset = _mixed(kernel, bias, mix)
-    return (*channels_last(kernel.to(weight.dtype)), offset)
+    return (*laid_out(kernel.to(weight.dtype)), offset)
 
 
 def pooled_in_time(
@@ -99,7 +100,7 @@ def bands_of_cells(
     signs = haar_signs(patch_size, image=image).to(weight.device, torch.float64)
     kernel = weight.double().squeeze(2).unflatten(1, (len(signs), -1))
     cells = torch.einsum("dkcyx,kp->dcpyx", kernel, signs / len(signs)).flatten(1, 2)
-    return channels_last(cells.to(weight.dtype))
+    return laid_out(cells.to(weight.dtype))
 
 
 def cells_of_bands(
@@ -117,5 +118,5 @@ def cells_of_bands(
         return torch.einsum("kc...,kp->cp...", bands, signs).flatten(0, 1).to(x.dtype).contiguous()
 
     kernel = inverse(weight)
-    laid = channels_last(kernel.squeeze(2)) if image else tap_matrices(kernel)
+    laid = laid_out(kernel.squeeze(2)) if image else tap_matrices(kernel)
     return laid[0], inverse(bias)

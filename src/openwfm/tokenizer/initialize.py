@@ -32,8 +32,6 @@ from openwfm.nn.causal import (
     PointwiseConv,
     SpatialConv,
     TemporalConv,
-    frames_first,
-    frames_last,
 )
 from openwfm.randomness import torch_generator
 from openwfm.tokenizer.autoencoder import VideoTokenizer

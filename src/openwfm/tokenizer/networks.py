@@ -7,8 +7,9 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openwfm.nn.causal import FactorizedConv, FrameNorm, Past, convolve
+from openwfm.nn.causal import FactorizedConv, FrameNorm, Past
 from openwfm.nn.derived import Derives
+from openwfm.nn.direct import convolve
 from openwfm.tokenizer.blocks import Level, Middle
 from openwfm.tokenizer.config import TokenizerConfig
 from openwfm.tokenizer.folding import bands_of_cells, cells_of_bands

@@ -19,11 +19,9 @@ from openwfm.nn.causal import (
     SpatialConv,
     TemporalConv,
     at_start,
-    convolve,
-    frames_first,
-    frames_last,
 )
 from openwfm.nn.derived import Derives, infers
+from openwfm.nn.direct import convolve, frames_first, frames_last
 from openwfm.nn.winograd import doubled
 from openwfm.tokenizer.folding import (
     Fold,

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openwfm.data.members import ActionTrack
 from openwfm.diffusion import DiffusionWorldModel
 from openwfm.diffusion.config import SamplerConfig
 from openwfm.diffusion.control import Controls
@@ -23,12 +24,16 @@ from openwfm.diffusion.precondition import denoise
 from openwfm.diffusion.runtime import Runtime
 from openwfm.diffusion.sampler import sample, solver_sigmas
 from openwfm.posttraining.action import ActionConfig, ActionControl
+from openwfm.posttraining.action_track import given_actions
 from openwfm.randomness import derive_seed
 from openwfm.shapes import Temporal
 from openwfm.tokenizer import VideoTokenizer
 from openwfm.world.diffusion import DiffusionWorld
-from openwfm.world.generation import Sampling, WorldFacts
+from openwfm.world.frames import condition_pixels
+from openwfm.world.generation import Generation, Sampling, WorldFacts
+from openwfm.world.long import Chunk
 from openwfm.world.session import ActionSpace, Noise, Session, SessionState
+from openwfm.world.world import World
 
 
 def action_space(config: ActionConfig) -> ActionSpace:
@@ -177,6 +182,12 @@ class ActionWorld(DiffusionWorld):
             latents = encode_frames(self.tokenizer, videos.to(self.device))
             return decode_frames(self.tokenizer, latents).clamp(-1, 1).cpu()
 
+    def acted(self, actions: ActionTrack | Path | str) -> ActingWorld:
+        return ActingWorld(self, given_actions(actions, self.action))
+
+    def chunks(self, num_frames: int, sampling: Sampling) -> list[Chunk]:
+        return World.chunks(self, num_frames, sampling)
+
     def predict(self, frames: Any, **arguments: Any) -> Tensor:
         """Raises ValueError: nothing happens here without actions."""
         raise ValueError("actions: missing: this world needs one for every frame; use rollout")
@@ -186,3 +197,48 @@ class ActionWorld(DiffusionWorld):
         raise ValueError("actions: missing: this world needs one for every frame; use session")
 
     render = predict
+
+
+class ActingWorld(ActionWorld):
+    """An action world in which these ``actions`` are done: a frame after each."""
+
+    def __init__(self, world: ActionWorld, actions: Float[Tensor, "s a"]) -> None:
+        super().__init__(world.model, world.tokenizer, world.facts)
+        self.actions = actions
+
+    def generate(self, **asked: Any) -> Generation:
+        """As of every world; as long as the actions are where ``num_frames`` is not said."""
+        steps, rate = len(self.actions), self.action.rate
+        if asked.get("fps") not in (None, rate):
+            raise ValueError(f"fps={asked['fps']}: must be the actions' rate, {rate}")
+        most = steps + self.facts.max_condition
+        given, _ = condition_pixels(asked.get("frames"), most, self.facts)
+        assert given is not None
+        num_frames = asked.get("num_frames") or given.shape[1] + steps
+        if not given.shape[1] < num_frames <= given.shape[1] + steps:
+            raise ValueError(
+                f"num_frames={num_frames}: must be {given.shape[1] + 1} to "
+                f"{given.shape[1] + steps}, {given.shape[1]} given and one for each action"
+            )
+        return super().generate(**{**asked, "num_frames": num_frames, "fps": rate})
+
+    def render(  # type: ignore[override]
+        self,
+        frames: Float[Tensor, "c n h w"],
+        *,
+        prompts: Sequence[str],
+        num_frames: int,
+        fps: float,
+        seed: int,
+        sampling: Sampling,
+        progress: bool = False,
+    ) -> Float[Tensor, "c t h w"]:
+        if any(prompt.strip() for prompt in prompts):
+            raise ValueError("prompt: this world reads no text; leave it out")
+        actions = self.actions[None, : num_frames - frames.shape[1]]
+        made = self.rollout(frames[None], actions, seed=seed, sampling=sampling)
+        return torch.cat((frames.cpu(), made[0]), dim=1)
+
+    def notes(self, num_frames: int, given: int) -> dict[str, Any]:
+        done = self.actions[: num_frames - given]
+        return {"actions": {"steps": len(done), "names": list(self.action.names)}}

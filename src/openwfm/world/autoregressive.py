@@ -18,6 +18,7 @@ from openwfm.autoregressive.runtime import DecodingConfig
 from openwfm.autoregressive.sampling import SamplerConfig
 from openwfm.autoregressive.windows import described
 from openwfm.files import read_json, sha256_file
+from openwfm.posttraining import CONTEXTS
 from openwfm.randomness import torch_generator
 from openwfm.text import TextEncoder, embed_prompts, text_encoder
 from openwfm.tokenizer import VideoTokenizer, load_tokenizer
@@ -45,7 +46,7 @@ class AutoregressiveWorld(World):
     @classmethod
     def read(cls, folder: Path, *, device: torch.device | str = "cpu") -> AutoregressiveWorld:
         """Raises ValueError when the tokenizer beside the weights is not that of its training."""
-        model = load_autoregressive_model(folder).to(device).requires_grad_(False)
+        model = load_autoregressive_model(folder, CONTEXTS).to(device).requires_grad_(False)
         tokenizer = load_tokenizer(folder / "tokenizer").to(device).eval().requires_grad_(False)
         found = sha256_file(folder / "tokenizer" / TENSORS)
         if found != model.tokenizer_sha256:

@@ -15,10 +15,12 @@ class GenerateConfig:
     run: str
     out: str
     frames: str | None = None
+    actions: str | None = None
     image: str | None = None
     camera: str | None = None
     prompt: str | None = None
     prompts: tuple[str, ...] | None = None
+    trajectory: str | None = None
     num_frames: int | None = None
     seed: int = 0
     guidance: float | None = None

@@ -62,6 +62,10 @@ class DiffusionWorld(World):
             from openwfm.world.camera import CameraWorld
 
             return CameraWorld(model, tokenizer, facts)
+        if model.net.config.num_views > 1:
+            from openwfm.world.multiview import MultiViewWorld
+
+            return MultiViewWorld.of(model, tokenizer, facts, folder)
         return cls(model, tokenizer, facts)
 
     @cached_property

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openwfm.data.members import ActionTrack
 from openwfm.files import read_json
 from openwfm.posttraining.camera_path import CameraPath, given_path
 from openwfm.provenance import code_state, package_versions
@@ -106,6 +107,10 @@ class World(ABC):
         """
         raise ValueError("session: this world takes no actions")
 
+    def acted(self, actions: ActionTrack | Path | str) -> World:
+        """This world while these actions are done. Raises ValueError for one that takes none."""
+        raise ValueError("actions: this world takes none; leave them out")
+
     def along(self, camera: CameraPath) -> World:
         """This world on a camera's path. Raises ValueError for a world that follows none."""
         raise ValueError("camera: this world follows no camera path; leave it out")
@@ -164,6 +169,7 @@ class World(ABC):
         frames: Float[Tensor, "c n h w"] | Path | str | None = None,
         prompt: str = "",
         prompts: Sequence[str] | None = None,
+        trajectory: Tensor | Path | str | None = None,
         num_frames: int | None = None,
         seed: int = 0,
         guidance: float | None = None,
@@ -173,6 +179,7 @@ class World(ABC):
         top_p: float | None = None,
         fps: float | None = None,
         chunking: Chunking | None = None,
+        actions: ActionTrack | Path | str | None = None,
         camera: CameraPath | Path | str | None = None,
         progress: bool = False,
     ) -> Generation:
@@ -185,12 +192,22 @@ class World(ABC):
 
         A diffusion world makes videos longer than training's in chunks (`openwfm.world.long`);
         ``prompts`` are then one a chunk, the last one for the rest, and ``chunking`` says how.
+        ``trajectory`` is for worlds of several views (`openwfm.world.multiview`).
 
+        ``actions`` are those of an action world: a track, or its file (npz, json).
         ``camera`` is the path of a camera world: a file, or moves (`camera_path.given_path`); it
         has as many frames as the video.
 
         Raises ValueError naming the argument that does not fit.
         """
+        if trajectory is not None:
+            raise ValueError("trajectory: this world follows none")
+        if actions is not None:
+            return self.acted(actions).generate(
+                frames=frames, prompt=prompt, prompts=prompts, num_frames=num_frames, seed=seed,
+                guidance=guidance, num_steps=num_steps, temperature=temperature, top_k=top_k,
+                top_p=top_p, fps=fps, chunking=chunking, progress=progress,
+            )  # fmt: skip
         if camera is not None:
             path = given_path(camera, self.facts.size)
             made = self.along(path).generate(

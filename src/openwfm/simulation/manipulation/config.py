@@ -19,7 +19,9 @@ class ManipulationConfig:
 
     Clip i shows task i modulo the number of tasks; the skills take turns after each round of the
     tasks, so a name that is given twice is seen twice as often. ``cameras`` 1 is the fixed one
-    (view ``main``), 2 adds the one on the wrist (view ``wrist``).
+    (view ``main``), 2 adds the one on the wrist (view ``wrist``). Captions are what the robot was
+    told, then (``full``) what is seen and how it ended; a world that takes instructions is to be
+    told no more than the ``instruction``.
     """
 
     name: str = "manipulation"
@@ -30,6 +32,7 @@ class ManipulationConfig:
     height: int = 64
     supersample: int = 2
     cameras: int = 1
+    caption: str = "full"
 
     def __post_init__(self) -> None:
         if self.name != "manipulation":
@@ -41,6 +44,7 @@ class ManipulationConfig:
                 raise ValueError(f"world.{key}=[]: must name at least one of {', '.join(allowed)}")
             for value in values:
                 check_one_of(f"world.{key}", value, allowed)
+        check_one_of("world.caption", self.caption, ("full", "instruction"))
         check_whole("world.num_frames", self.num_frames, 2, 1000)
         check_whole("world.cameras", self.cameras, 1, 2)
         check_picture("world", self.width, self.height, 5, self.supersample)

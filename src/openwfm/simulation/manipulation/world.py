@@ -64,10 +64,13 @@ class ManipulationWorld:
         told = instruction(scene, draw["words"])
         success = None if task == "play" else bool(done[-HOLD:].all())
         names, values = self._labels()
+        caption = f"{told}."
+        if config.caption == "full":
+            caption += f" {describe(scene, look, truths, draw['words'])}"
         return WorldClip(
             views={view: np.stack(frames) for view, frames in pictures.items()},
             fps=float(RATE),
-            captions={"main": f"{told}. {describe(scene, look, truths, draw['words'])}"},
+            captions={"main": caption},
             group=index,
             tags=("manipulation", task, skill, *_verdict(success)),
             facts={
