@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
 from openwfm.commands.run_folder import record
+from openwfm.commands.train import _check_schedule
 from openwfm.files import read_json
+from openwfm.nn.schedule import warmup_cosine
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
 from openwfm.weights import plain, save_weights
 
@@ -82,3 +86,10 @@ def test_a_run_without_a_checkpoint_is_recorded_anew(tmp_path):
     record(tmp_path, OmegaConf.create({"seed": 2}))
     assert OmegaConf.load(tmp_path / "config.yaml") == {"seed": 2}
     assert OmegaConf.load(tmp_path / "overrides.yaml") == ["seed=1"]
+
+
+def test_a_warm_up_longer_than_the_run_is_refused_before_anything_is_encoded():
+    schedule = partial(warmup_cosine, warmup_steps=10, max_steps=10)
+    with pytest.raises(ValueError, match="warmup_steps=10"):
+        _check_schedule(SimpleNamespace(scheduler=schedule))
+    _check_schedule(SimpleNamespace(scheduler=None))

@@ -11,9 +11,11 @@ import yaml
 from torch import Tensor
 
 from openwfm.benchmarks import tokenizer as bench
-from openwfm.benchmarks.table import _shown
+from openwfm.benchmarks.table import _shown, measured
 from openwfm.benchmarks.tokenizer import TokenizerBenchConfig, by_turns, compare, compare_training
 from openwfm.benchmarks.tokenizer_memory import Peak, decode_in_tiles, decode_once, decode_stream
+from openwfm.files import read_json, write_json
+from openwfm.provenance import machine
 from openwfm.tokenizer import TokenizerConfig, VideoTokenizer
 
 TINY = TokenizerConfig(channels=8, channels_mult=(1, 1, 1), num_res_blocks=1)
@@ -38,6 +40,38 @@ def test_defaults_are_those_of_the_yaml() -> None:
 def test_bad_values_are_named() -> None:
     with pytest.raises(ValueError, match="repeats=0"):
         TokenizerBenchConfig(repeats=0)
+
+
+def test_pieces_that_are_not_there_are_named() -> None:
+    with pytest.raises(ValueError, match="tables=.*some of ceilings, speed"):
+        TokenizerBenchConfig(tables=("sped",))
+    with pytest.raises(ValueError, match="cases=.*some of nano 17x64x64"):
+        TokenizerBenchConfig(cases=("nano 17x64",))
+
+
+def test_pieces_are_put_together_in_one_file(tmp_path: Path) -> None:
+    """Rows that were measured again are replaced, other rows and tables stay."""
+    file = tmp_path / "tokenizer.json"
+
+    def piece(case: str, ms: float) -> None:
+        settings = TokenizerBenchConfig(tables=("speed",), cases=(case,))
+        net, clip = case.split()
+        rows = [{"net": net, "clip": clip, "does": "encode", "ours_ms": ms}]
+        found = measured(file, settings, [("speed", rows)], bench.TITLES)
+        write_json(file, {"machine": machine(), **found})
+
+    write_json(file, {"machine": machine(), "settings": {}, "tiles": [{"ratio": 2.0}]})
+    for case, ms in (("nano 17x64x64", 1.0), ("small 17x64x64", 2.0), ("nano 17x64x64", 3.0)):
+        piece(case, ms)
+    found = read_json(file)
+    assert [(row["net"], row["ours_ms"]) for row in found["speed"]] == [
+        ("small", 2.0),
+        ("nano", 3.0),
+    ]
+    assert found["tiles"] == [{"ratio": 2.0}]
+    write_json(file, {**found, "machine": {"cores": 999}})
+    with pytest.raises(ValueError, match="measured elsewhere"):
+        piece("nano 17x64x64", 4.0)
 
 
 def test_turns_alternate() -> None:

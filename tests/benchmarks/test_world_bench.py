@@ -93,17 +93,17 @@ def test_memory_is_read_after_each_tenth(folder: Path) -> None:
 
 def test_a_part_leaves_the_others_in_the_file(folder: Path, tmp_path: Path) -> None:
     given = ["bench", "world", f"weights={folder}", "quick=true", "repeats=1", f"out={tmp_path}"]
-    assert main([*given, "parts=[planning]"]) == 0
+    assert main([*given, "tables=[planning]"]) == 0
     before = read_json(tmp_path / "world.json")["planning"]
-    assert main([*given, "parts=[steps]", "seed=3"]) == 0
+    assert main([*given, "tables=[steps]", "seed=3"]) == 0
     found = read_json(tmp_path / "world.json")
     assert found["planning"] == before and len(found["steps"]) == 3
     assert found["settings"]["planning"]["seed"] == 0 and found["settings"]["steps"]["seed"] == 3
 
 
 def test_bad_values_are_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="parts=dance: must be some of steps"):
-        config(folder, parts=("dance",))
+    with pytest.raises(ValueError, match="tables=\\['dance'\\]: must be some of steps"):
+        config(folder, tables=("dance",))
     with pytest.raises(ValueError, match="num_steps=0"):
         config(folder, num_steps=0)
     with pytest.raises(ValueError, match="weights: missing"):

@@ -182,6 +182,15 @@ class AutoregressiveWorldModel(nn.Module):
         tokens = torch.cat(parts, dim=1)
         return self.net.context_keys(tokens, max(0, self.text.tokens - tokens.shape[1]))
 
+    def no_text(
+        self, batch: int, actions: Float[Tensor, "b s a"] | None = None
+    ) -> list[Keys] | None:
+        """`context` without a prompt."""
+        text = None
+        if self.text.encoder != "none":
+            text = self.net.embed.weight.new_zeros(batch, 1, self.config.context_width or 0)
+        return self.context(text, actions=actions)
+
     @torch.no_grad()
     def generate(
         self,
@@ -235,9 +244,10 @@ class AutoregressiveWorldModel(nn.Module):
                 f"num_latent_frames={num_latent_frames}: must be at most {self.config.grid[0]}, "
                 "those that actions were given for in training"
             )
-        if text is None and self.text.encoder != "none":
-            text = self.net.embed.weight.new_zeros(len(given), 1, self.config.context_width or 0)
-        context = self.context(text, actions=actions)
+        if text is None:
+            context = self.no_text(len(given), actions)
+        else:
+            context = self.context(text, actions=actions)
         recent = given.long()
         for window in windows:
             recent = recent[:, recent.shape[1] - window.carried :]

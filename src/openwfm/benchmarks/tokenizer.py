@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,37 +56,57 @@ QUICK_PIXELS = 33 * 128 * 128  # clips up to this size; the largest and the long
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerBenchConfig:
-    """``repeats`` turns of each measurement; ``quick`` leaves out the largest and longest clips."""
+    """``repeats`` turns of each measurement; ``quick`` leaves out the largest and longest clips.
 
+    ``tables`` are some of `TITLES`, ``cases`` some rows of the table speed, such as
+    "small 17x64x64"; None is all.
+    """
+
+    tables: tuple[str, ...] | None = None
+    cases: tuple[str, ...] | None = None
     repeats: int = 3
     quick: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
+        known = {"tables": tuple(TITLES), "cases": tuple(f"{n} {_text(c)}" for n, c in SPEED)}
+        for name, choices in known.items():
+            if (chosen := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(chosen))
+                if not chosen or not set(chosen) <= set(choices):
+                    raise ValueError(f"{name}={chosen}: must be some of {', '.join(choices)}")
         if self.repeats < 1:
             raise ValueError(f"repeats={self.repeats}: must be at least 1")
 
 
-def bench_tokenizer(config: TokenizerBenchConfig) -> dict[str, list[dict[str, Any]]]:
-    """The tables of `TITLES`, a dict a row."""
-    speed = [s for s in SPEED if not config.quick or _size(s[1]) <= QUICK_PIXELS]
+def bench_tokenizer(config: TokenizerBenchConfig) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The tables of `TITLES` that were asked for, one after the other: a name, a dict a row."""
+    speed = [
+        (name, size)
+        for name, size in SPEED
+        if not (config.quick and _size(size) > QUICK_PIXELS)
+        and (config.cases is None or f"{name} {_text(size)}" in config.cases)
+    ]
     clip = (33, 128, 128) if config.quick else (33, 256, 256)
     tiled, tile = ((1, 256, 256), 64) if config.quick else ((9, 512, 512), 128)
     lengths = (100, 129, 1_000) if config.quick else (100, 129, 10_000)
-    return {
-        "ceilings": [ceilings(config)],
-        "speed": [row for name, size in speed for row in compare(name, size, config)],
-        "training": [compare_training(config)],
-        "memory": [{"net": "small", "clip": _text(clip), **peak_of_decode(CONFIGS["small"], clip)}],
-        "tiles": [
+    small, published, nano = (CONFIGS[name] for name in ("small", "published", "nano"))
+    makers: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "ceilings": lambda: [ceilings(config)],
+        "speed": lambda: [row for name, size in speed for row in compare(name, size, config)],
+        "training": lambda: [compare_training(config)],
+        "memory": lambda: [{"net": "small", "clip": _text(clip), **peak_of_decode(small, clip)}],
+        "tiles": lambda: [
             {"net": "published", "clip": _text(tiled), "tile": tile}
-            | peak_of_tiles(CONFIGS["published"], tiled, tile)
+            | peak_of_tiles(published, tiled, tile)
         ],
-        "streaming": [
-            {"net": "nano", "frames": frames, **peak_of_stream(CONFIGS["nano"], frames)}
-            for frames in lengths
+        "streaming": lambda: [
+            {"net": "nano", "frames": frames, **peak_of_stream(nano, frames)} for frames in lengths
         ],
     }
+    for table, make in makers.items():
+        if config.tables is None or table in config.tables:
+            yield table, make()
 
 
 def network(config: TokenizerConfig, seed: int) -> VideoTokenizer:

@@ -30,7 +30,6 @@ HORIZON = 8  # steps of a plan
 WARM = 10  # steps before any is timed
 TOLERANCE = 1e-4  # largest difference of a pixel in [-1, 1], of a batch and of its rows alone
 FUTURES, CANDIDATES = (1, 4, 16), (1, 8, 32)
-PARTS = ("steps", "memory", "forks", "planning")
 TITLES = {
     "steps": "one row, one action at a time: from action to picture",
     "memory": "resident memory of a session over its steps",
@@ -41,23 +40,23 @@ TITLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class WorldBenchConfig:
-    """``world`` is a folder with an action world; ``parts`` names tables of `TITLES`.
+    """``world`` is a folder with an action world; ``tables`` names some of `TITLES`.
 
     ``num_steps`` of a session are watched for memory; ``quick`` takes a tenth of all counts.
     """
 
     world: str | None = None
-    parts: tuple[str, ...] = PARTS
+    tables: tuple[str, ...] | None = None
     repeats: int = 3
     num_steps: int = 10_000
     quick: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", tuple(self.parts))
-        for part in self.parts:
-            if part not in PARTS:
-                raise ValueError(f"parts={part}: must be some of {', '.join(PARTS)}")
+        if self.tables is not None:
+            object.__setattr__(self, "tables", tuple(self.tables))
+        if unknown := set(self.tables or ()) - set(TITLES):
+            raise ValueError(f"tables={sorted(unknown)}: must be some of {', '.join(TITLES)}")
         for name in ("repeats", "num_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
@@ -77,7 +76,7 @@ def bench_world(config: WorldBenchConfig) -> Iterator[tuple[str, list[dict[str, 
     world = World.load(config.world)
     if not isinstance(world, ActionWorld):
         raise ValueError(f"weights={config.world}: must be an action world")
-    parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    makers: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "steps": lambda: [one_step(world, number, config) for number in (1, 2, 3)],
         "memory": lambda: memory_over_steps(str(config.world), config.count(config.num_steps)),
         "forks": lambda: [
@@ -85,8 +84,8 @@ def bench_world(config: WorldBenchConfig) -> Iterator[tuple[str, list[dict[str, 
         ],
         "planning": lambda: planning(world, config),
     }
-    for name in config.parts:
-        yield name, parts[name]()
+    for name in config.tables or TITLES:
+        yield name, makers[name]()
 
 
 def beginning(world: ActionWorld, seed: int = 0) -> Float[Tensor, "1 c n h w"]:

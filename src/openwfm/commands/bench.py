@@ -3,89 +3,47 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from openwfm.benchmarks.table import print_table
+from openwfm.benchmarks.table import measured
 from openwfm.config import build, compose
-from openwfm.files import read_json, write_json
+from openwfm.files import write_json
 from openwfm.provenance import machine
+
+KINDS = ("simulation", "tokenizer", "curation", "diffusion", "autoregressive", "world")
 
 
 def main(config: DictConfig) -> int:
     """Measure, print tables, write ``out``/KIND.json; returns 0."""
-    kinds: dict[str, Callable[[DictConfig], dict[str, Any]]] = {
-        "simulation": _simulation,
-        **{kind: partial(_plain, kind) for kind in ("tokenizer", "diffusion")},
-        "autoregressive": _autoregressive,
-        "curation": _curation,
-        "world": _world,
-    }
-    if config.kind not in kinds:
-        raise ValueError(f"kind={config.kind}: must be one of {', '.join(kinds)}")
-    result = kinds[config.kind](config)
-    file = Path(config.out) / f"{config.kind}.json"
+    kind = config.kind
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind}: must be one of {', '.join(KINDS)}")
+    file = Path(config.out) / f"{kind}.json"
+    result = _simulation(config) if kind == "simulation" else _tables(kind, config, file)
     write_json(file, {"machine": machine(), **result})
     print(file)
     return 0
 
 
-def _plain(kind: str, config: DictConfig, *, node: str | None = None) -> dict[str, Any]:
-    """``bench_KIND`` of ``openwfm.benchmarks.KIND``, on the config of ``node``."""
+def _tables(kind: str, config: DictConfig, file: Path) -> dict[str, Any]:
+    """``bench_KIND`` of ``openwfm.benchmarks.KIND``, on its node of the config."""
     module = import_module(f"openwfm.benchmarks.{kind}")
-    settings: Any = build(config[node or kind])
-    found = getattr(module, f"bench_{kind}")(settings)
-    tables = {}
-    for name, rows in found.items() if isinstance(found, dict) else found:
-        tables[name] = rows
-        print_table(module.TITLES[name], rows)
-    return {"settings": asdict(settings), **tables}
+    settings: Any = build(config["world_session" if kind == "world" else kind])
+    more = [_template()] if kind == "curation" else []
+    found = getattr(module, f"bench_{kind}")(settings, *more)
+    tables = found.items() if isinstance(found, dict) else found
+    return measured(file, settings, tables, module.TITLES)
 
 
-def _curation(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks.curation import TITLES, CurationBenchConfig, bench_curation
-
-    settings = build(config.curation)
-    assert isinstance(settings, CurationBenchConfig)
+def _template() -> Any:
+    """A curation config whose folders are filled in later."""
     with tempfile.TemporaryDirectory() as raw, tempfile.TemporaryDirectory() as out:
-        template = build(compose("curate", [f"in={raw}", f"out={out}"]).curation)
-    tables = bench_curation(settings, template)
-    for name, rows in tables.items():
-        print_table(TITLES[name], rows)
-    return {"settings": asdict(settings), **tables}
-
-
-def _autoregressive(config: DictConfig) -> dict[str, Any]:
-    from openwfm.benchmarks import autoregressive
-
-    settings = build(config.autoregressive)
-    assert isinstance(settings, autoregressive.AutoregressiveBenchConfig)
-    file = Path(config.out) / "autoregressive.json"
-    found = read_json(file) if settings.tables and file.is_file() else {"settings": {}}
-    if found.pop("machine", machine()) != machine():
-        raise ValueError(
-            f"tables={settings.tables}: {file} was measured elsewhere; give another out"
-        )
-    for name, rows in autoregressive.bench_autoregressive(settings):
-        found[name] = rows
-        found["settings"][name] = {**asdict(settings), "tables": [name]}
-        print_table(autoregressive.TITLES[name], rows)
-    return found
-
-
-def _world(config: DictConfig) -> dict[str, Any]:
-    """Tables that are not measured now stay as the file has them."""
-    file = Path(config.out) / "world.json"
-    kept = read_json(file) if file.is_file() else {}
-    found = _plain("world", config, node="world_session")
-    settings = dict.fromkeys(found["settings"]["parts"], found["settings"])
-    return {**kept, **found, "settings": {**kept.get("settings", {}), **settings}}
+        return build(compose("curate", [f"in={raw}", f"out={out}"]).curation)
 
 
 def _simulation(config: DictConfig) -> dict[str, Any]:

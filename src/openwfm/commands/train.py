@@ -31,6 +31,7 @@ def main(config: DictConfig) -> int:
         torch.set_num_threads(int(config.num_threads))
     lightning.seed_everything(int(config.seed), workers=True, verbose=False)
     datamodule, module = build(config.data), build(config.model)
+    _check_schedule(module)
     callbacks = [build(node) for node in (config.callbacks or {}).values() if node]
     if last.is_file():
         keep_metrics(run)
@@ -44,6 +45,14 @@ def main(config: DictConfig) -> int:
         return 1
     print(f"trained to step {trainer.global_step}: {run}")
     return 0
+
+
+def _check_schedule(module: Any) -> None:
+    """Say that a schedule cannot be before the minutes that a cache of latents takes."""
+    import torch
+
+    if (scheduler := getattr(module, "scheduler", None)) is not None:
+        scheduler(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0))
 
 
 def _cache_latents(module: Any, datamodule: Any) -> None:

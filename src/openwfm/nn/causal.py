@@ -92,7 +92,9 @@ def add_taps(
     if stride == 1 and x[0].numel() <= SMALL:
         pixels, matrices = x.shape[2] * x.shape[3], taps.unbind()
         joined = torch.cat((left, x), 1).view(b, -1, x.shape[4])
-        for rows, target in zip(joined.unbind(), out.view(b, -1, out.shape[4]).unbind(), strict=True):
+        for rows, target in zip(
+            joined.unbind(), out.view(b, -1, out.shape[4]).unbind(), strict=True
+        ):
             for k, tap in enumerate(matrices):
                 target.addmm_(rows.narrow(0, k * pixels, len(target)), tap)
         return

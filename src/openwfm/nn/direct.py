@@ -48,8 +48,9 @@ def laid_out(weight: Float[Tensor, "d c 3 3"]) -> tuple[Float[Tensor, "d c 3 3"]
     """As oneDNN wants it, where torch lets one say so; else channels last, which comes near."""
     weight = weight.detach()
     reorder = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None)
-    known = reorder is not None and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    known = hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     able = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled  # type: ignore[attr-defined]
-    if known and able and weight.dtype == torch.float32 and weight.device.type == "cpu":
+    fits = weight.dtype == torch.float32 and weight.device.type == "cpu"
+    if reorder is not None and known and able and fits:
         return (reorder(weight.to_mkldnn(), [1, 1], [1, 1], [1, 1], 1),)
     return (weight.clone(memory_format=torch.channels_last),)

@@ -33,6 +33,7 @@ from openwfm.nn.causal import (
     SpatialConv,
     TemporalConv,
 )
+from openwfm.nn.direct import frames_first, frames_last
 from openwfm.randomness import torch_generator
 from openwfm.tokenizer.autoencoder import VideoTokenizer
 from openwfm.tokenizer.blocks import Attention, Level, ResidualBlock
