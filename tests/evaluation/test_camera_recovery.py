@@ -37,7 +37,7 @@ def plane(poses: np.ndarray) -> np.ndarray:
     return np.stack(frames).astype(np.uint8)
 
 
-@pytest.mark.parametrize("moves", ["turn_left*8", "turn_right*8", "right*8"])
+@pytest.mark.parametrize("moves", ["turn_left*8", "turn_right*8"])
 def test_turns_are_read_out_of_small_pictures(moves: str) -> None:
     pytest.importorskip("pycolmap")
     pytest.importorskip("cv2")
@@ -51,7 +51,7 @@ def test_turns_are_read_out_of_small_pictures(moves: str) -> None:
     assert recover_path(plane(true), LENS, mapping=False).turns == pytest.approx(read.turns)
 
 
-def test_grey_frames_have_no_path() -> None:
+def test_points_that_leave_or_do_not_come_back_are_lost() -> None:
     pytest.importorskip("pycolmap")
     cv2 = pytest.importorskip("cv2")
     from openwfm.evaluation.camera_recovery import _carried
