@@ -37,8 +37,11 @@ def plane(poses: np.ndarray) -> np.ndarray:
     return np.stack(frames).astype(np.uint8)
 
 
-@pytest.mark.parametrize("moves", ["turn_left*8", "turn_right*8"])
-def test_turns_are_read_out_of_small_pictures(moves: str) -> None:
+@pytest.mark.parametrize(
+    ("moves", "degrees"), [("turn_left*8", 1.5), ("turn_right*8", 1.5), ("right*8", 2.0)]
+)
+def test_turns_are_read_out_of_small_pictures(moves: str, degrees: float) -> None:
+    """A step aside looks much like a turn where all is about equally far: the bound is wider."""
     pytest.importorskip("pycolmap")
     pytest.importorskip("cv2")
     from openwfm.evaluation.camera_recovery import recover_path
@@ -47,7 +50,7 @@ def test_turns_are_read_out_of_small_pictures(moves: str) -> None:
     read = recover_path(plane(true), LENS, mapping=False)
     assert read.hops == (0, 4, 8)
     assert read.turns is not None
-    assert rotation_error(read.turns, true[list(read.hops), :3, :3]) < 1.5
+    assert rotation_error(read.turns, true[list(read.hops), :3, :3]) < degrees
     assert recover_path(plane(true), LENS, mapping=False).turns == pytest.approx(read.turns)
 
 
