@@ -74,9 +74,10 @@ def plot(rows: list[dict[str, Any]]) -> None:
             where = [row["guidance"] for row in line]
             axis.errorbar(where, mean, ends, fmt="-o", ms=3, capsize=2, label=f"{steps} steps")
         axis.set_title(model, loc="left", fontsize=9)
-        axis.set(xlabel="guidance", ylim=(0, None))
+        axis.set_xlabel("guidance")
         axis.legend(fontsize=7, frameon=False)
     axes[0][0].set_ylabel("prompts obeyed")
+    axes[0][0].set_ylim(bottom=0)  # after every panel has drawn: the axis is shared
     figure.savefig(OUT.with_suffix(".png"), dpi=110)
     plt.close(figure)
 
