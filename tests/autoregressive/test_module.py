@@ -97,7 +97,7 @@ def test_it_learns_a_batch_by_heart_and_answers_as_a_world(tokenizer, tmp_path, 
     changes: dict[str, Any] = {"net": TEXT, "text": TextConfig(encoder="minilm-l6-v2", tokens=8)}
     module = build(tokenizer, **(changes if text else {}))
     item = batch(text=text)
-    trainer = fit(module, item, 160, tmp_path)
+    trainer = fit(module, item, 120, tmp_path)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     assert metrics["val/cross_entropy"] < 0.3
     assert metrics["val/accuracy_frame2"] > 0.95

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +83,8 @@ def next_token_loss(
     everything = bool(used.all())
     chosen = logits.flatten(0, 1) if everything else logits[used]
     chosen, wanted = chosen.float(), targets[used].long()
-    normaliser = chosen.logsumexp(-1)
-    cross_entropy = (normaliser - chosen.gather(1, wanted[:, None])[:, 0]).mean()
-    z = normaliser.square().mean()
+    cross_entropy = F.cross_entropy(chosen, wanted)
+    z = chosen.logsumexp(-1).square().mean()
     frame = torch.arange(tokens.shape[1], device=tokens.device)[-foreseen:] // frame_tokens
     at = frame.expand_as(used)[used]
     frames = -(-tokens.shape[1] // frame_tokens)
